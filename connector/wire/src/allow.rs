@@ -1,0 +1,91 @@
+//! The signed allow-list: which caller may ask a connector for which target.
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sluice_node_identity::{NodeId, ResourceId, TenantId, UnixTime};
+
+/// The list as it travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedAllowList {
+    /// Compact JWS (ES256) over the JSON of [`AllowList`].
+    pub jws: String,
+    /// Public JWK of the policy key that signed it. Believed only when its RFC 7638 thumbprint is the one that
+    /// came with the join code, or when `succession` leads from that one to it.
+    pub policy_key: Value,
+    /// Compact JWS's, oldest first: each is a policy key's JWK signed by its predecessor.
+    pub succession: Vec<String>,
+}
+
+/// Claims of [`SignedAllowList::jws`]. Order is (epoch, version) and never goes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllowList {
+    /// Whose list.
+    pub tenant: TenantId,
+    /// For which connector.
+    pub connector: NodeId,
+    /// Raised when control is restored from a backup.
+    pub epoch: u64,
+    /// Raised with every change and every re-signing.
+    pub version: u64,
+    /// At most 7 days ahead; afterwards no new streams.
+    pub not_after: UnixTime,
+    /// Who may sign stream tokens.
+    pub callers: Vec<Caller>,
+    /// What may be dialled; nothing else may.
+    pub rules: Vec<AllowRule>,
+}
+
+/// One signer of stream tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Caller {
+    /// `control` or the gateway's node id: the token's `iss`.
+    pub id: String,
+    /// Which kind of stream it may open.
+    pub kind: CallerKind,
+    /// The token's `kid`.
+    pub kid: String,
+    /// The one algorithm its tokens may use: `PS256` or `EdDSA`.
+    pub alg: String,
+    /// Public key.
+    pub jwk: Value,
+}
+
+/// What a caller is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CallerKind {
+    /// Opens direct streams only.
+    Gateway,
+    /// Opens sealed streams only.
+    Control,
+}
+
+/// One permitted target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllowRule {
+    /// The token's `res`.
+    pub resource: ResourceId,
+    /// The token's `tgt` must have it.
+    pub protocol: Protocol,
+    /// Exact host name or address, or `*.suffix` (one or more labels).
+    pub host: String,
+    /// Exact port.
+    pub port: u16,
+    /// Ids of the callers this rule is for.
+    pub callers: Vec<String>,
+    /// Own networks the resolved address may lie in; what the dial guard otherwise refuses must be named here.
+    pub networks: Vec<IpNetwork>,
+}
+
+/// Transport a connector dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// A TCP connection.
+    Tcp,
+}

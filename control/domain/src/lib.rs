@@ -1,0 +1,18 @@
+//! What control knows: records, the `Store` they are kept in, and the documents compiled from them.
+//!
+//! Pure. Capabilities take a snapshot and give a [`ChangeSet`]; a store commits it whole or not at all.
+
+mod id;
+mod record;
+mod records;
+mod store;
+
+pub use id::PLATFORM;
+pub use record::{BadRecord, Kind, Record, RecordKey, Stored, Typed};
+pub use records::{
+    ApiToken, AppPlace, AppRecord, CardRecord, CardState, EnrollCode, GatewayRecord, HubRecord, HubState, Integration,
+    NodeRecord, OwnerLink, ResourceRecord, Site, Tenant, UserRecord, UserRole,
+};
+pub use store::{
+    AuditEntry, ChangeSet, Commit, Load, OutboxEntry, StateAudience, StateChange, StatePage, Store, StoreError, Write,
+};

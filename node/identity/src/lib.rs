@@ -1,0 +1,19 @@
+//! Who is who in sluice: names, join codes, bound keys with generations, and what a node watches.
+//!
+//! Pure: no sockets, files, clocks or randomness. Time comes in as [`UnixTime`], random bytes as arrays.
+
+pub mod api;
+mod generation;
+mod join;
+mod name;
+mod time;
+mod watch;
+
+pub use generation::{Binding, BoundKey, Fingerprint, Lock, Presented, RejoinRefused, RenewRefused, Renewal};
+pub use join::{CodeBinding, CodeUse, JoinCode, JoinCodeError, JoinSecret, proof_message};
+pub use name::{
+    AppId, BadName, HubId, IntegrationId, NodeId, Principal, ResourceId, Role, SiteId, SpiffeId, TenantId, TrustDomain,
+    UserId,
+};
+pub use time::UnixTime;
+pub use watch::{ConfigEnvelope, Gap, StateEvent, StateKey, StateView};

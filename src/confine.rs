@@ -1,0 +1,1 @@
+//! Giving up what a role does not need, right after binding.

@@ -1,0 +1,12 @@
+//! The edge role.
+
+use std::process::ExitCode;
+
+/// Arguments of `sluice edge`.
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+/// Runs it.
+pub(crate) fn run(_args: Args) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("not built yet")
+}
