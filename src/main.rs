@@ -7,6 +7,7 @@ mod connector;
 mod control;
 mod edge;
 mod gateway;
+mod logging;
 
 use std::process::ExitCode;
 
@@ -19,6 +20,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(name = "sluice", version, propagate_version = true)]
 struct Command {
+    /// How log lines look; RUST_LOG says which appear (default: info)
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    log: logging::Format,
     #[command(subcommand)]
     role: Role,
 }
@@ -38,18 +42,16 @@ enum Role {
 }
 
 fn main() -> ExitCode {
-    let result = match Command::parse().role {
+    let command = Command::parse();
+    let result = logging::start(command.log).and_then(|()| match command.role {
         Role::Control(args) => control::run(args),
         Role::Gateway(args) => gateway::run(args),
         Role::Edge(args) => edge::run(args),
         Role::Connector(args) => connector::run(args),
         Role::Admin(args) => admin::run(args),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    });
+    result.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        if error.is::<config::ConfigError>() { ExitCode::from(config::ConfigError::EXIT) } else { ExitCode::FAILURE }
+    })
 }
