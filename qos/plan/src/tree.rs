@@ -94,7 +94,10 @@ impl TcTree {
     pub fn install(&self) -> String {
         let port = &self.interface;
         let default = 0x10 + u32::from(TrafficClass::Default.mark());
-        let mut script = format!("qdisc replace dev {port} root handle 1: htb default {default:x}\n");
+        // HTB cannot be replaced by HTB under the same handle; a queue of another kind in between can.
+        let mut script = format!(
+            "qdisc replace dev {port} root handle 2: pfifo limit 1000\nqdisc replace dev {port} root handle 1: htb default {default:x}\n"
+        );
         script.push_str(&self.root_class());
         for class in &self.classes {
             script.push_str(&self.leaf_class(class));
