@@ -344,8 +344,10 @@ pub struct ApiToken {
     pub label: String,
     /// After this it is worthless.
     pub expires: UnixTime,
+    /// May also read the tenant's cache (never a stored credential).
+    pub full_administrator: bool,
 }
-record!(ApiToken, ApiToken, |r| PLATFORM, &r.id);
+record!(ApiToken, ApiToken, |r| PLATFORM, &r.id, ["tenant" => r.tenant.as_ref().map_or(PLATFORM, TenantId::as_str)]);
 
 /// The one link by which the first owner gets in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
