@@ -1,1 +1,11 @@
-//! placeholder
+//! Topologies of network namespaces and whole-system cases on real programs.
+//!
+//! Everything here needs root: it makes namespaces, links and firewalls of its own and removes them again.
+//! Nothing outside those namespaces is touched, except `/etc/netns/<our prefix>*`.
+
+pub mod browser;
+pub mod demo;
+pub mod probe;
+pub mod process;
+pub mod roundup;
+pub mod topology;

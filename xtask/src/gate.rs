@@ -1,0 +1,119 @@
+//! The gate: suites with declared budgets, run one after the other, and a closing table.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    build::{self, cargo},
+    install, say,
+};
+
+/// One suite: what it is called, how many minutes it may take, what it runs.
+struct Suite {
+    name: &'static str,
+    minutes: u64,
+    run: fn() -> Result<Command>,
+}
+
+/// Every suite of the gate, in order; the minutes add up to less than 40.
+const SUITES: [Suite; 7] = [
+    Suite { name: "format", minutes: 1, run: || cargo_with(&["fmt", "--all", "--check"]) },
+    Suite { name: "lints", minutes: 9, run: || cargo_with(&LINTS) },
+    Suite { name: "build", minutes: 9, run: || cargo_with(&BUILD) },
+    Suite { name: "tests", minutes: 10, run: || cargo_with(&TESTS) },
+    Suite { name: "namespaces", minutes: 3, run: || cargo_with(&NAMESPACES) },
+    Suite { name: "demo", minutes: 3, run: whole_demo },
+    Suite { name: "broken demos", minutes: 4, run: || cargo_with(&BROKEN) },
+];
+
+const LINTS: [&str; 7] = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+const BUILD: [&str; 5] = ["build", "--locked", "--workspace", "--bins", "--tests"];
+const TESTS: [&str; 7] =
+    ["test", "--locked", "--no-fail-fast", "--quiet", "--workspace", "--exclude", "sluice-netns-tests"];
+const NAMESPACES: [&str; 9] =
+    ["test", "--locked", "--no-fail-fast", "-p", "sluice-netns-tests", "--lib", "--test", "walls", "--test=line"];
+const BROKEN: [&str; 6] = ["test", "--locked", "-p", "sluice-netns-tests", "--test", "broken_demo"];
+
+/// What became of a suite.
+struct Outcome {
+    suite: &'static Suite,
+    passed: bool,
+    took: Duration,
+}
+
+/// Installs, runs every suite to its end or its budget, prints the table; true when all passed.
+pub(crate) fn run(long: bool) -> Result<bool> {
+    install::install()?;
+    if long {
+        say("--long: no full-size versions exist yet; running the gate");
+    }
+    let mut outcomes = Vec::new();
+    for (number, suite) in SUITES.iter().enumerate() {
+        say(&format!("== {}/{} {} (budget {} min)", number + 1, SUITES.len(), suite.name, suite.minutes));
+        let started = Instant::now();
+        let passed = within_budget(suite)?;
+        let took = started.elapsed();
+        say(&format!("== {}: {} after {}", suite.name, verdict(passed), minutes(took)));
+        outcomes.push(Outcome { suite, passed, took });
+    }
+    print_table(&outcomes);
+    Ok(outcomes.iter().all(|outcome| outcome.passed))
+}
+
+/// Runs the suite; one that outlives its budget is ended and has failed.
+fn within_budget(suite: &Suite) -> Result<bool> {
+    let command = (suite.run)()?;
+    let mut timed = Command::new("timeout");
+    timed.args(["--kill-after=20", &(suite.minutes * 60).to_string()]);
+    timed.arg(command.get_program()).args(command.get_args());
+    timed.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    if let Some(folder) = command.get_current_dir() {
+        timed.current_dir(folder);
+    }
+    let status = timed.status().with_context(|| format!("cannot start suite {}", suite.name))?;
+    if status.code() == Some(124) {
+        say(&format!("{} used up its budget of {} min and was ended", suite.name, suite.minutes));
+    }
+    Ok(status.success())
+}
+
+fn cargo_with(arguments: &[&str]) -> Result<Command> {
+    let mut command = cargo()?;
+    command.args(arguments);
+    Ok(command)
+}
+
+fn whole_demo() -> Result<Command> {
+    build::demo_command(&crate::Demo { once: true, r#break: None, keep_logs: None, json: false })
+}
+
+fn print_table(outcomes: &[Outcome]) {
+    say("\nsuite          result  took      budget");
+    for Outcome { suite, passed, took } in outcomes {
+        say(&format!("{:<14} {:<7} {:<9} {} min", suite.name, verdict(*passed), minutes(*took), suite.minutes));
+    }
+    let total: Duration = outcomes.iter().map(|outcome| outcome.took).sum();
+    say(&format!("total {}", minutes(total)));
+}
+
+fn verdict(passed: bool) -> &'static str {
+    if passed { "ok" } else { "FAILED" }
+}
+
+fn minutes(time: Duration) -> String {
+    format!("{}:{:02} min", time.as_secs() / 60, time.as_secs() % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SUITES;
+
+    #[test]
+    fn budgets_add_up_to_less_than_forty_minutes() {
+        assert!(SUITES.iter().map(|suite| suite.minutes).sum::<u64>() < 40);
+    }
+}
