@@ -1,1 +1,0 @@
-//! Giving up what a role does not need, right after binding.
