@@ -1,9 +1,13 @@
 //! The signed allow-list: which caller may ask a connector for which target.
 
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sluice_node_identity::{NodeId, ResourceId, TenantId, UnixTime};
+
+use crate::Target;
 
 /// The list as it travels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +84,48 @@ pub struct AllowRule {
     pub callers: Vec<String>,
     /// Own networks the resolved address may lie in; what the dial guard otherwise refuses must be named here.
     pub networks: Vec<IpNetwork>,
+}
+
+impl AllowRule {
+    /// Whether it is for this caller.
+    #[must_use]
+    pub fn lets(&self, caller: &str) -> bool {
+        self.callers.iter().any(|id| id == caller)
+    }
+
+    /// Whether the target is the one it permits.
+    #[must_use]
+    pub fn covers(&self, target: &Target) -> bool {
+        self.protocol == target.protocol && self.port == target.port && self.covers_host(&target.host)
+    }
+
+    fn covers_host(&self, host: &str) -> bool {
+        let Some(suffix) = self.host.strip_prefix("*.") else {
+            return match (self.host.parse::<IpAddr>(), host.parse::<IpAddr>()) {
+                (Ok(rule), Ok(asked)) => rule == asked,
+                _ => self.host == host,
+            };
+        };
+        let labels = host.strip_suffix(suffix).and_then(|front| front.strip_suffix('.'));
+        host.parse::<IpAddr>().is_err() && labels.is_some_and(is_name)
+    }
+
+    /// Whether the host pattern is an address, a lower-case name, or `*.` and a lower-case name. Names whose last
+    /// label starts with a digit are refused: resolvers read some of them as addresses.
+    pub(crate) fn has_sound_host(&self) -> bool {
+        if self.host.parse::<IpAddr>().is_ok() {
+            return true;
+        }
+        let name = self.host.strip_prefix("*.").unwrap_or(&self.host);
+        let last_is_name =
+            name.rsplit('.').next().is_some_and(|label| !label.starts_with(|c: char| c.is_ascii_digit()));
+        is_name(name) && last_is_name
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    text.len() <= 253 && text.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(plain))
 }
 
 /// Transport a connector dials.

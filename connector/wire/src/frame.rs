@@ -1,7 +1,10 @@
 //! Frames: a big-endian `u16` length, then that many bytes of JSON; at most [`MAX_FRAME`] bytes.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sluice_node_identity::NodeId;
+use thiserror::Error;
 
 /// Longest frame either side sends or reads.
 pub const MAX_FRAME: usize = 8 * 1024;
@@ -15,7 +18,7 @@ pub struct AgentHello {
 }
 
 /// First frame of every stream, gateway → agent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum OpenRequest {
     /// The gateway itself calls; the token is its own.
@@ -26,6 +29,16 @@ pub enum OpenRequest {
     /// Control calls: mutual TLS 1.3 follows at once (caller = client), and inside it `Direct`'s frame again with
     /// control's token.
     Sealed,
+}
+
+/// Without the token: whoever reads a log must not be able to present it.
+impl fmt::Debug for OpenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct { .. } => "Direct(redacted)",
+            Self::Sealed => "Sealed",
+        })
+    }
 }
 
 /// Which kind a stream is.
@@ -63,4 +76,43 @@ pub struct RelayOpen {
     pub connector: NodeId,
     /// Which of its tunnel sessions.
     pub sid: String,
+}
+
+/// Why bytes are not a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum FrameError {
+    /// Zero or more than [`MAX_FRAME`].
+    #[error("a frame has 1 to {MAX_FRAME} bytes, not {0}")]
+    Length(usize),
+    /// Not the JSON that belongs here.
+    #[error("the frame is not the JSON expected here")]
+    Content,
+}
+
+/// How many bytes follow this length.
+///
+/// # Errors
+/// [`FrameError::Length`].
+pub fn frame_length(header: [u8; 2]) -> Result<usize, FrameError> {
+    let length = usize::from(u16::from_be_bytes(header));
+    if (1..=MAX_FRAME).contains(&length) { Ok(length) } else { Err(FrameError::Length(length)) }
+}
+
+/// Reads the bytes behind the length.
+///
+/// # Errors
+/// [`FrameError::Content`].
+pub fn decode_frame<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
+    serde_json::from_slice(body).map_err(|_| FrameError::Content)
+}
+
+/// A whole frame, length included.
+///
+/// # Errors
+/// [`FrameError`] when the message is too long.
+pub fn encode_frame(message: &impl Serialize) -> Result<Vec<u8>, FrameError> {
+    let body = serde_json::to_vec(message).map_err(|_| FrameError::Content)?;
+    let length = u16::try_from(body.len()).ok().filter(|length| usize::from(*length) <= MAX_FRAME);
+    let length = length.ok_or(FrameError::Length(body.len()))?;
+    Ok([length.to_be_bytes().as_slice(), &body].concat())
 }

@@ -5,9 +5,29 @@
 mod allow;
 mod document;
 mod frame;
+mod gatekeeper;
+mod jwk;
+mod jws;
+mod keeper;
+mod peer;
+mod refusal;
+mod sign;
+mod spent;
 mod token;
 
 pub use allow::{AllowList, AllowRule, Caller, CallerKind, Protocol, SignedAllowList};
 pub use document::{ConnectorDocument, GatewayEndpoint, SCHEMA};
-pub use frame::{AgentHello, OpenReply, OpenRequest, RelayOpen, StreamKind};
-pub use token::{StreamClaims, Target};
+pub use frame::{
+    AgentHello, FrameError, MAX_FRAME, OpenReply, OpenRequest, RelayOpen, StreamKind, decode_frame, encode_frame,
+    frame_length,
+};
+pub use gatekeeper::{Gatekeeper, Granted, MAX_TOKEN_LIFE, Presented, SPENT_PER_CALLER, TOKEN_LEEWAY};
+pub use jwk::{Algorithm, BadKey, VerifyingKey, thumbprint};
+pub use keeper::{
+    AllowListKeeper, CheckedList, LIST_LEEWAY, ListPosition, ListRefused, MAX_CALLERS, MAX_LIST_BYTES, MAX_LIST_LIFE,
+    MAX_RULES, MAX_SUCCESSION, certificate_hash,
+};
+pub use peer::{ALPN_RELAY, ALPN_SEALED, ALPN_TUNNEL, BadPeer, NodeVerifier, Peer};
+pub use refusal::{Fault, Refusal};
+pub use sign::{CONTROL, PolicyKey, SignError, TokenSigner, sign_allow_list, sign_stream_token, sign_succession};
+pub use token::{BadTarget, StreamClaims, Target};

@@ -1,0 +1,206 @@
+//! The connector's whole decision about one stream, in the order of CONTRACTS "Stream token".
+
+use std::collections::BTreeMap;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use ipnetwork::IpNetwork;
+use sluice_node_identity::{ResourceId, UnixTime};
+
+use crate::{
+    AllowList, AllowListKeeper, CallerKind, CheckedList, ListPosition, ListRefused, Refusal, SignedAllowList,
+    StreamClaims, StreamKind, Target,
+    frame::MAX_FRAME,
+    jws::{TYP_STREAM, Unverified},
+    spent::{NotSpent, SpentTokens},
+};
+
+/// Longest life of a token, in seconds.
+pub const MAX_TOKEN_LIFE: u64 = 30;
+/// How far caller's and connector's clocks may differ, in seconds.
+pub const TOKEN_LEEWAY: u64 = 30;
+/// Tokens remembered per caller by default: about 700 streams a second, 4 MiB.
+pub const SPENT_PER_CALLER: usize = 65_536;
+/// Longest `sub`.
+const MAX_SUB: usize = 200;
+
+/// How a token arrived: facts about the connection, never taken from the token itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// Directly from the gateway, or inside a sealed stream.
+    pub kind: StreamKind,
+    /// The tunnel session it came through.
+    pub sid: &'a str,
+    /// [`crate::certificate_hash`] of the leaf certificate at the other end of the TLS it came through.
+    pub cnf: &'a str,
+}
+
+/// Proof that a token passed every check and has been spent. What is left is the dial guard with
+/// [`Granted::networks`], then to dial.
+#[derive(Debug)]
+pub struct Granted {
+    claims: StreamClaims,
+    networks: Vec<IpNetwork>,
+}
+
+impl Granted {
+    /// What to dial.
+    #[must_use]
+    pub const fn target(&self) -> &Target {
+        &self.claims.tgt
+    }
+
+    /// Own networks in which the resolved address may lie.
+    #[must_use]
+    pub fn networks(&self) -> &[IpNetwork] {
+        &self.networks
+    }
+
+    /// Which resource was asked for.
+    #[must_use]
+    pub const fn resource(&self) -> &ResourceId {
+        &self.claims.res
+    }
+
+    /// Who asked.
+    #[must_use]
+    pub fn caller(&self) -> &str {
+        &self.claims.iss
+    }
+
+    /// On whose behalf.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.claims.sub
+    }
+}
+
+/// Decides about streams. One per running agent.
+#[derive(Debug)]
+pub struct Gatekeeper {
+    keeper: AllowListKeeper,
+    spent: BTreeMap<String, SpentTokens>,
+    spent_per_caller: usize,
+    started: UnixTime,
+}
+
+impl Gatekeeper {
+    /// Starts at `started` with what `keeper` knows, remembering at most `spent_per_caller` tokens of each caller.
+    #[must_use]
+    pub const fn new(keeper: AllowListKeeper, spent_per_caller: usize, started: UnixTime) -> Self {
+        Self { keeper, spent: BTreeMap::new(), spent_per_caller, started }
+    }
+
+    /// What would have to be stored for `signed` to come into use. Nothing changes yet.
+    ///
+    /// # Errors
+    /// [`ListRefused`].
+    pub fn check_list(&self, signed: &SignedAllowList, now: UnixTime) -> Result<Option<ListPosition>, ListRefused> {
+        let mut keeper = self.keeper.clone();
+        keeper.offer(signed, now)?;
+        Ok(keeper.position().cloned())
+    }
+
+    /// Takes a list into use; see [`AllowListKeeper::offer`].
+    ///
+    /// # Errors
+    /// [`ListRefused`]; nothing has changed then.
+    pub fn offer_list(&mut self, signed: &SignedAllowList, now: UnixTime) -> Result<(), ListRefused> {
+        self.keeper.offer(signed, now)?;
+        // Callers come and go with lists; a departed one's memory may go when none of its tokens could pass again.
+        let list = self.keeper.current();
+        self.spent.retain(|id, spent| {
+            list.is_some_and(|list| list.list().callers.iter().any(|caller| caller.id == *id)) || !spent.is_idle(now)
+        });
+        Ok(())
+    }
+
+    /// Whether a stream that was granted before would still be on the list.
+    #[must_use]
+    pub fn still_allows(&self, granted: &Granted) -> bool {
+        self.keeper.current().is_some_and(|list| networks_for(list.list(), &granted.claims).is_some())
+    }
+
+    /// Judges a token and spends it.
+    ///
+    /// # Errors
+    /// [`Refusal`]. Only a token that passed every check up to and including the times is spent.
+    pub fn admit(&mut self, token: &str, presented: &Presented<'_>, now: UnixTime) -> Result<Granted, Refusal> {
+        let list = self.keeper.current().ok_or(Refusal::NoList)?;
+        let (kind, claims) = authenticate(list, token)?;
+        match (kind, presented.kind) {
+            (CallerKind::Gateway, StreamKind::Direct) | (CallerKind::Control, StreamKind::Sealed) => {}
+            (CallerKind::Gateway, StreamKind::Sealed) | (CallerKind::Control, StreamKind::Direct) => {
+                return Err(Refusal::WrongKind);
+            }
+        }
+        if claims.aud != *self.keeper.connector() {
+            return Err(Refusal::WrongAudience);
+        }
+        if claims.sid != presented.sid {
+            return Err(Refusal::WrongSession);
+        }
+        if claims.cnf != presented.cnf {
+            return Err(Refusal::WrongCertificate);
+        }
+        check_times(&claims, self.started, now)?;
+        let id = token_id(&claims.jti).ok_or(Refusal::NotTrusted)?;
+        let useless_after = claims.exp.plus(TOKEN_LEEWAY);
+        let networks = networks_for(list.list(), &claims);
+        let expired = list.list().not_after < now;
+        let spent = self.spent.entry(claims.iss.clone()).or_default();
+        spent.spend(id, useless_after, self.spent_per_caller, now).map_err(|why| match why {
+            NotSpent::Already => Refusal::Spent,
+            NotSpent::Full => Refusal::SpentFull,
+            NotSpent::Forgotten => Refusal::Expired { skew: now.since(claims.exp) },
+        })?;
+        if expired {
+            return Err(Refusal::ListExpired);
+        }
+        Ok(Granted { networks: networks.ok_or(Refusal::NotAllowed)?, claims })
+    }
+}
+
+fn authenticate(list: &CheckedList, token: &str) -> Result<(CallerKind, StreamClaims), Refusal> {
+    let jws = Unverified::parse(token, MAX_FRAME, TYP_STREAM).map_err(|_| Refusal::NotTrusted)?;
+    if jws.header.jwk.is_some() {
+        return Err(Refusal::NotTrusted);
+    }
+    let (caller, key) = list.by_kid(&jws.header.kid).ok_or(Refusal::NotTrusted)?;
+    let claims: StreamClaims = jws.verify(key).map_err(|_| Refusal::NotTrusted)?;
+    if claims.iss != caller.id || claims.sub.is_empty() || claims.sub.len() > MAX_SUB {
+        return Err(Refusal::NotTrusted);
+    }
+    Ok((caller.kind, claims))
+}
+
+fn check_times(claims: &StreamClaims, started: UnixTime, now: UnixTime) -> Result<(), Refusal> {
+    let life = claims.exp.since(claims.iat);
+    if life == 0 || life > MAX_TOKEN_LIFE {
+        return Err(Refusal::BadLife { life });
+    }
+    if claims.iat.since(now) > TOKEN_LEEWAY {
+        return Err(Refusal::FromTheFuture { skew: claims.iat.since(now) });
+    }
+    if now.since(claims.exp) > TOKEN_LEEWAY {
+        return Err(Refusal::Expired { skew: now.since(claims.exp) });
+    }
+    if claims.iat < started {
+        return Err(Refusal::BeforeStart);
+    }
+    Ok(())
+}
+
+fn token_id(jti: &str) -> Option<[u8; 16]> {
+    URL_SAFE_NO_PAD.decode(jti).ok()?.try_into().ok()
+}
+
+/// The networks of every rule that lets these claims pass; `None` when there is no such rule.
+fn networks_for(list: &AllowList, claims: &StreamClaims) -> Option<Vec<IpNetwork>> {
+    let mut rules = list
+        .rules
+        .iter()
+        .filter(|rule| rule.resource == claims.res && rule.lets(&claims.iss) && rule.covers(&claims.tgt))
+        .peekable();
+    rules.peek()?;
+    Some(rules.flat_map(|rule| rule.networks.iter().copied()).collect())
+}

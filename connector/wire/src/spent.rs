@@ -1,0 +1,117 @@
+//! Which tokens were already used: a bounded memory that refuses rather than forgets.
+
+use std::collections::BTreeMap;
+
+use sluice_node_identity::UnixTime;
+
+/// A token's 128 random bits.
+pub(crate) type TokenId = [u8; 16];
+
+/// Why a token was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotSpent {
+    /// Used before.
+    Already,
+    /// Nothing can be remembered until older tokens have expired.
+    Full,
+    /// So old that its id may have been forgotten already (the clock has gone back since).
+    Forgotten,
+}
+
+/// One caller's used tokens. Ids are forgotten only when room is needed, and only those that are past `useless_after`.
+#[derive(Debug, Default)]
+pub(crate) struct SpentTokens {
+    ids: BTreeMap<TokenId, UnixTime>,
+    by_end: BTreeMap<UnixTime, Vec<TokenId>>,
+    /// Ids useless before this moment may have been forgotten.
+    floor: UnixTime,
+}
+
+impl SpentTokens {
+    /// Remembers `id`, which no check of time lets pass after `useless_after`.
+    pub(crate) fn spend(
+        &mut self,
+        id: TokenId,
+        useless_after: UnixTime,
+        capacity: usize,
+        now: UnixTime,
+    ) -> Result<(), NotSpent> {
+        if self.ids.contains_key(&id) {
+            return Err(NotSpent::Already);
+        }
+        if useless_after < self.floor {
+            return Err(NotSpent::Forgotten);
+        }
+        if self.ids.len() >= capacity {
+            self.forget_before(now);
+        }
+        if self.ids.len() >= capacity {
+            return Err(NotSpent::Full);
+        }
+        self.ids.insert(id, useless_after);
+        self.by_end.entry(useless_after).or_default().push(id);
+        Ok(())
+    }
+
+    /// Whether every remembered token is past its use at `now`.
+    pub(crate) fn is_idle(&self, now: UnixTime) -> bool {
+        self.by_end.last_key_value().is_none_or(|(end, _)| *end < now)
+    }
+
+    fn forget_before(&mut self, now: UnixTime) {
+        let kept = self.by_end.split_off(&now);
+        for id in std::mem::replace(&mut self.by_end, kept).into_values().flatten() {
+            self.ids.remove(&id);
+        }
+        self.floor = self.floor.max(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CAPACITY: usize = 6;
+
+    proptest! {
+        /// Model: a set that never forgets. Whatever the clock does, no id is taken twice while a check of time
+        /// (`useless_after >= now`) would still let it pass, and the memory stays within its bound.
+        #[test]
+        fn no_token_is_taken_twice_even_when_the_clock_jumps(
+            steps in proptest::collection::vec((0_u8..20, 0_u64..40, 0_u64..100), 0..200)
+        ) {
+            let mut spent = SpentTokens::default();
+            let mut ever: BTreeSet<(TokenId, UnixTime)> = BTreeSet::new();
+            for (id, life, now) in steps {
+                let now = UnixTime(now);
+                let end = now.plus(life);
+                // An id belongs to one signed token and so to one end.
+                let id = [id, u8::try_from(end.0).unwrap(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                if spent.spend(id, end, CAPACITY, now).is_ok() {
+                    prop_assert!(ever.insert((id, end)), "taken twice");
+                }
+                prop_assert!(spent.ids.len() <= CAPACITY);
+                prop_assert_eq!(spent.ids.len(), spent.by_end.values().map(Vec::len).sum::<usize>());
+            }
+        }
+    }
+
+    #[test]
+    fn c4_a_full_memory_refuses_until_tokens_have_expired() {
+        let mut spent = SpentTokens::default();
+        let id = |n: u8| [n; 16];
+        for n in 0..6 {
+            spent.spend(id(n), UnixTime(100), CAPACITY, UnixTime(50)).unwrap();
+        }
+        assert_eq!(spent.spend(id(9), UnixTime(100), CAPACITY, UnixTime(100)), Err(NotSpent::Full));
+        assert_eq!(spent.spend(id(3), UnixTime(100), CAPACITY, UnixTime(100)), Err(NotSpent::Already));
+        spent.spend(id(9), UnixTime(160), CAPACITY, UnixTime(101)).unwrap();
+        // The clock goes back to where the forgotten tokens were good.
+        assert_eq!(spent.spend(id(3), UnixTime(100), CAPACITY, UnixTime(60)), Err(NotSpent::Forgotten));
+    }
+}
