@@ -60,3 +60,21 @@ pub struct StagingDestination {
     /// TCP port.
     pub port: u16,
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+pub(crate) fn sample() -> EdgeDocument {
+    EdgeDocument {
+        tenant: "acme".parse().unwrap(),
+        site: "branch-1".parse().unwrap(),
+        classes: vec![HubClass { name: "Sluice hub".into(), vendor_class: "SluiceHub".into() }],
+        service: HubService {
+            discovery_url: "https://est.acme.test".into(),
+            est_host: "est.acme.test".into(),
+            est_addresses: vec!["192.0.2.10".parse().unwrap(), "2001:db8:1::10".parse().unwrap()],
+            checkin_host: "checkin.acme.test".into(),
+        },
+        staging: vec![StagingDestination { address: "192.0.2.10".parse().unwrap(), port: 443 }],
+        qos: sluice_qos_plan::QosPolicy::default(),
+    }
+}
