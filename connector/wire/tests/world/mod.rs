@@ -1,0 +1,157 @@
+//! One tenant's keys, list and gatekeeper, made by the signing side.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "tests; each test file uses a part")]
+
+use std::sync::OnceLock;
+
+use aws_lc_rs::{
+    encoding::AsDer,
+    rand::SystemRandom,
+    rsa::{KeySize, PrivateDecryptingKey},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Serialize;
+use serde_json::Value;
+use sluice_connector_wire::{
+    AllowList, AllowListKeeper, AllowRule, Gatekeeper, Granted, ListPosition, ListRefused, PolicyKey, Presented,
+    Protocol, Refusal, StreamClaims, StreamKind, TokenSigner, sign_allow_list,
+};
+use sluice_node_identity::UnixTime;
+
+pub const NOW: u64 = 1_800_000_000;
+pub const GATEWAY: &str = "dmz-1";
+pub const DAY: u64 = 24 * 3600;
+
+pub struct World {
+    pub policy: PolicyKey,
+    pub policy_pkcs8: Vec<u8>,
+    pub gateway: TokenSigner,
+    pub gateway_pkcs8: Vec<u8>,
+    pub other_pkcs8: Vec<u8>,
+    pub control: TokenSigner,
+    pub list: AllowList,
+    pub keeper: Gatekeeper,
+    pub sid: String,
+    pub gateway_cnf: String,
+    pub control_cnf: String,
+    pub serial: u8,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let policy_pkcs8 = p256();
+        let policy = PolicyKey::from_pkcs8(&policy_pkcs8).unwrap();
+        let gateway_pkcs8 = ed25519();
+        let gateway = TokenSigner::gateway(GATEWAY, &gateway_pkcs8).unwrap();
+        let other_pkcs8 = ed25519();
+        let other = TokenSigner::gateway("dmz-2", &other_pkcs8).unwrap();
+        let control = TokenSigner::control(rsa()).unwrap();
+        let rule = |resource: &str, host: &str, port, callers: &[&str]| AllowRule {
+            resource: resource.parse().unwrap(),
+            protocol: Protocol::Tcp,
+            host: host.to_owned(),
+            port,
+            callers: callers.iter().map(|id| (*id).to_owned()).collect(),
+            networks: vec!["10.9.0.0/16".parse().unwrap()],
+        };
+        let list = AllowList {
+            tenant: "acme".parse().unwrap(),
+            connector: "dc-1".parse().unwrap(),
+            epoch: 1,
+            version: 1,
+            not_after: UnixTime(NOW + 7 * DAY),
+            callers: vec![gateway.caller(), other.caller(), control.caller()],
+            rules: vec![
+                rule("roundup", "roundup.dc.test", 8080, &[GATEWAY, "control"]),
+                rule("directory", "10.9.0.5", 636, &["control"]),
+                rule("branch-web", "*.web.dc.test", 443, &[GATEWAY]),
+            ],
+        };
+        let keeper = AllowListKeeper::new(list.tenant.clone(), list.connector.clone(), policy.thumbprint(), None);
+        let mut world = Self {
+            keeper: Gatekeeper::new(keeper, 100, UnixTime(NOW - 3600)),
+            sid: Self::text([1; 16]),
+            gateway_cnf: Self::text([2; 32]),
+            control_cnf: Self::text([3; 32]),
+            serial: 0,
+            policy,
+            policy_pkcs8,
+            gateway,
+            gateway_pkcs8,
+            other_pkcs8,
+            control,
+            list,
+        };
+        let list = world.list.clone();
+        world.offer(&list).unwrap();
+        world
+    }
+
+    pub fn text<const N: usize>(bytes: [u8; N]) -> String {
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    pub fn fresh_keeper(&self, position: Option<ListPosition>) -> AllowListKeeper {
+        let anchor = self.policy.thumbprint();
+        AllowListKeeper::new(self.list.tenant.clone(), self.list.connector.clone(), anchor, position)
+    }
+
+    pub fn offer(&mut self, list: &AllowList) -> Result<(), ListRefused> {
+        let signed = sign_allow_list(list, &self.policy, Vec::new()).unwrap();
+        self.keeper.offer_list(&signed, UnixTime(NOW))
+    }
+
+    pub fn claims(&self) -> StreamClaims {
+        StreamClaims {
+            iss: GATEWAY.to_owned(),
+            aud: "dc-1".parse().unwrap(),
+            sub: "user/ada".to_owned(),
+            res: "roundup".parse().unwrap(),
+            tgt: "tcp:roundup.dc.test:8080".parse().unwrap(),
+            sid: self.sid.clone(),
+            cnf: self.gateway_cnf.clone(),
+            iat: UnixTime(NOW),
+            exp: UnixTime(NOW + 30),
+            jti: Self::text([self.serial; 16]),
+        }
+    }
+
+    pub fn control_claims(&self) -> StreamClaims {
+        StreamClaims { iss: "control".to_owned(), cnf: self.control_cnf.clone(), ..self.claims() }
+    }
+
+    pub fn admit_direct(&mut self, token: &str) -> Result<Granted, Refusal> {
+        let presented = Presented { kind: StreamKind::Direct, sid: &self.sid, cnf: &self.gateway_cnf };
+        self.keeper.admit(token, &presented, UnixTime(NOW))
+    }
+
+    pub fn admit_sealed(&mut self, token: &str) -> Result<Granted, Refusal> {
+        let presented = Presented { kind: StreamKind::Sealed, sid: &self.sid, cnf: &self.control_cnf };
+        self.keeper.admit(token, &presented, UnixTime(NOW))
+    }
+}
+
+/// A JWS with any header, signed by anything.
+pub fn token_with(header: &Value, claims: &impl Serialize, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
+    let part = |bytes: Vec<u8>| URL_SAFE_NO_PAD.encode(bytes);
+    let input = format!("{}.{}", part(serde_json::to_vec(header).unwrap()), part(serde_json::to_vec(claims).unwrap()));
+    let signature = part(sign(input.as_bytes()));
+    format!("{input}.{signature}")
+}
+
+pub fn ed25519() -> Vec<u8> {
+    Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap().as_ref().to_vec()
+}
+
+pub fn p256() -> Vec<u8> {
+    EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap().as_ref().to_vec()
+}
+
+/// One RSA key per test program: making one takes a second.
+pub fn rsa() -> &'static [u8] {
+    static KEY: OnceLock<Vec<u8>> = OnceLock::new();
+    KEY.get_or_init(|| {
+        let key = PrivateDecryptingKey::generate(KeySize::Rsa3072).unwrap();
+        AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&key).unwrap().as_ref().to_vec()
+    })
+}
