@@ -1,14 +1,35 @@
 //! What every node runs: joining, renewal, and the watches on its document and state.
+//!
+//! The shell over `sluice-node-identity`: it dials control, keeps the identity in the state directory and hands the
+//! other shells their TLS configurations. It holds no policy: what the document means is the role's business.
+
+mod call;
+mod certificate;
+mod disk;
+mod follow;
+mod gate;
+mod identity;
+mod join;
+mod key;
+mod node;
+mod pause;
+mod renew;
+mod sse;
+mod tls;
 
 use std::{net::SocketAddr, path::PathBuf};
+
+pub use call::CallError;
+pub use node::Node;
 
 /// Where a node keeps its identity and how it reaches control.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Directory (0700) for identity, key and last good document.
+    /// Directory (made with mode 0700) for identity, key, last good document and state.
     pub state_dir: PathBuf,
-    /// File with the join code; only read until the node has joined.
+    /// File (mode 0600) with the join code. Read at start: a code that has not been used by this node yet makes it
+    /// join; without one the stored identity is used.
     pub join_code_file: Option<PathBuf>,
-    /// Dial this instead of resolving the host of control's URL.
+    /// Dial this instead of resolving the host of control's URL. Verification stays the same.
     pub control_address: Option<SocketAddr>,
 }

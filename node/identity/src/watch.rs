@@ -78,6 +78,12 @@ impl StateView {
         self.seq
     }
 
+    /// The view as a message that, applied to any view, gives this one: for keeping it on disk.
+    #[must_use]
+    pub fn snapshot(&self) -> StateEvent {
+        StateEvent::Snapshot { seq: self.seq, entries: self.entries.clone() }
+    }
+
     /// The value of one key.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<&Value> {

@@ -1,0 +1,178 @@
+//! One exchange with control: HTTP/1.1 over TLS 1.3, a connection of its own, everything bounded.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, pki_types::ServerName};
+use serde::de::DeserializeOwned;
+use sluice_node_identity::api::ErrorBody;
+use thiserror::Error;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+
+/// Longest body either way, bytes.
+pub(crate) const MAX_BODY: usize = 4 * 1024 * 1024;
+/// Connecting and shaking hands.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// A whole short exchange after connecting.
+pub(crate) const CALL_TIME: Duration = Duration::from_secs(10);
+
+/// Why a call to control gave no answer to use.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// No answer, or none that makes sense. Trying again later may help.
+    #[error("control is not reachable: {0:#}")]
+    Unreachable(anyhow::Error),
+    /// Control said no.
+    #[error("control refused ({status}, {code}): {message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Stable, snake_case ([`sluice_node_identity::api::ErrorDetail::code`]); `unknown` when control gave none.
+        code: String,
+        /// For people.
+        message: String,
+        /// When to try again (`Retry-After`).
+        retry_after: Option<Duration>,
+    },
+}
+
+impl CallError {
+    /// Whether the same call may succeed later.
+    pub(crate) const fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Refused { status, .. } => *status == 429 || *status >= 500,
+        }
+    }
+}
+
+/// Where control is.
+#[derive(Clone, Debug)]
+pub(crate) struct Control {
+    host: String,
+    port: u16,
+    authority: String,
+    address: Option<SocketAddr>,
+}
+
+impl Control {
+    /// Reads `https://host[:port]`; `address` is dialled instead of the host when given.
+    pub(crate) fn new(url: &str, address: Option<SocketAddr>) -> anyhow::Result<Self> {
+        let uri: Uri = url.parse().with_context(|| format!("control's URL {url:?} is not a URL"))?;
+        let (Some("https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            bail!("control's URL {url:?} must be https://host[:port]");
+        };
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Self { host, port: authority.port_u16().unwrap_or(443), authority: authority.to_string(), address })
+    }
+
+    /// Sends a request and gives the answer's head, its body still to come.
+    ///
+    /// # Errors
+    /// [`CallError::Unreachable`] only: a refusal is an answer.
+    pub(crate) async fn send(
+        &self,
+        tls: Arc<ClientConfig>,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        wait: Duration,
+    ) -> Result<Response<Incoming>, CallError> {
+        let exchange = async {
+            let stream = timeout(CONNECT_TIME, self.connect(tls)).await.context("connecting took too long")??;
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header(header::HOST, &self.authority)
+                .header(header::CONTENT_TYPE, "application/json")
+                .header(header::CONNECTION, "close")
+                .body(Full::new(Bytes::from(body)))?;
+            let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+                .max_buf_size(MAX_HEAD)
+                .handshake(TokioIo::new(stream))
+                .await?;
+            // The connection ends with the body, or when the body is dropped.
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "connection to control ended");
+                }
+            });
+            timeout(wait, sender.send_request(request))
+                .await
+                .context("control did not answer in time")?
+                .map_err(Into::into)
+        };
+        exchange.await.map_err(CallError::Unreachable)
+    }
+
+    async fn connect(&self, tls: Arc<ClientConfig>) -> anyhow::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        let addresses: Vec<SocketAddr> = match self.address {
+            Some(address) => vec![address],
+            None => {
+                let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
+                found.with_context(|| format!("cannot resolve {}", self.host))?.take(MAX_ADDRESSES).collect()
+            }
+        };
+        let tcp = TcpStream::connect(addresses.as_slice())
+            .await
+            .with_context(|| format!("cannot connect to {} ({addresses:?})", self.authority))?;
+        tcp.set_nodelay(true)?;
+        let name = ServerName::try_from(self.host.clone()).context("control's host is not a name")?;
+        TlsConnector::from(tls).connect(name, tcp).await.context("TLS with control failed")
+    }
+}
+
+/// Reads a short answer: its JSON, or the refusal it is. No content reads as `null`.
+pub(crate) async fn answer<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, CallError> {
+    let status = response.status();
+    let retry_after = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map(Duration::from_secs);
+    let body = timeout(CALL_TIME, Limited::new(response.into_body(), MAX_BODY).collect())
+        .await
+        .map_err(|_| CallError::Unreachable(anyhow!("control's answer took too long")))?
+        .map_err(|error| CallError::Unreachable(anyhow!("control's answer was cut: {error}")))?
+        .to_bytes();
+    if status.is_success() {
+        let body = if status == StatusCode::NO_CONTENT || body.is_empty() { &b"null"[..] } else { &body };
+        return serde_json::from_slice(body).map_err(|error| {
+            CallError::Unreachable(anyhow!("control's answer is not what this release reads: {error}"))
+        });
+    }
+    let (code, message) = match serde_json::from_slice::<ErrorBody>(&body) {
+        Ok(ErrorBody { error }) => (error.code, error.message),
+        Err(_) => ("unknown".to_owned(), status.to_string()),
+    };
+    Err(CallError::Refused { status: status.as_u16(), code, message, retry_after })
+}
+
+/// Longest head of an answer, bytes.
+const MAX_HEAD: usize = 64 * 1024;
+/// Most addresses of control that are tried.
+const MAX_ADDRESSES: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn url_of_control_is_read() {
+        let control = Control::new("https://node.sluice.test:8443", None).unwrap();
+        assert_eq!((control.host.as_str(), control.port), ("node.sluice.test", 8443));
+        assert_eq!(Control::new("https://node.sluice.test", None).unwrap().port, 443);
+        assert_eq!(Control::new("https://[::1]:7", None).unwrap().host, "::1");
+        for bad in ["http://node.sluice.test", "node.sluice.test", "", "https://"] {
+            assert!(Control::new(bad, None).is_err(), "{bad}");
+        }
+    }
+}

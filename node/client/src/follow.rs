@@ -1,0 +1,191 @@
+//! The two watches: the document by long poll, the state by server-sent events.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow};
+use http::{Method, StatusCode};
+use http_body_util::BodyExt;
+use sluice_node_identity::{ConfigEnvelope, Gap, StateEvent, StateView, api::Refusal};
+use tokio::time::timeout;
+
+use crate::{
+    call::{self, CALL_TIME, CallError},
+    node::Inner,
+    pause::Pause,
+    sse::Events,
+};
+
+/// Longest a poll may take; control answers after 30 s at the latest.
+const POLL_TIME: Duration = Duration::from_secs(45);
+/// A state feed without a word for this long is taken for dead (three beats).
+const SILENCE: Duration = Duration::from_secs(15);
+/// The one shape of documents this release reads.
+const SCHEMA: u32 = 1;
+
+/// The last good document.
+pub(crate) const DOCUMENT: &str = "config.json";
+/// The last known state, so that a restart without control forgets no revocation.
+pub(crate) const STATE: &str = "state.json";
+
+/// Follows the document until dropped.
+pub(crate) async fn document(node: Arc<Inner>) {
+    let mut seen = node.config.borrow().as_ref().map_or(0, |envelope| envelope.version);
+    let (mut pause, mut log) = (Pause::default(), Outage::new("document"));
+    loop {
+        match poll(&node, seen).await {
+            Ok(None) => {}
+            Ok(Some(envelope)) if envelope.version != seen => {
+                seen = envelope.version;
+                accept(&node, envelope).await;
+            }
+            // An answer that brings nothing new must not come at once; do not turn in circles.
+            Ok(Some(_)) => pause.wait().await,
+            Err(error) => {
+                log.failed(&error);
+                pause.wait().await;
+                continue;
+            }
+        }
+        log.over();
+        pause.reset();
+        node.heard();
+    }
+}
+
+async fn poll(node: &Inner, seen: u64) -> Result<Option<ConfigEnvelope>, CallError> {
+    let _door = node.gate.poll().await;
+    let path = format!("/node/v1/config?after={seen}&schemas={SCHEMA}");
+    let response = node.control.send(node.tls.clone(), Method::GET, &path, Vec::new(), POLL_TIME).await?;
+    call::answer(response).await
+}
+
+async fn accept(node: &Inner, envelope: ConfigEnvelope) {
+    let version = envelope.version;
+    if let Err(reason) = readable(node, &envelope).and_then(|()| node.disk.write(DOCUMENT, &envelope)) {
+        tracing::warn!(version, "document refused: {reason:#}");
+        node.refuse(version, format!("{reason:#}")).await;
+        return;
+    }
+    tracing::info!(version, "new document");
+    node.config.send_replace(Some(Arc::new(envelope)));
+}
+
+/// Whether the envelope is for this node at all; what is inside is for the role to judge.
+pub(crate) fn readable(node: &Inner, envelope: &ConfigEnvelope) -> anyhow::Result<()> {
+    let (schema, role) = (envelope.schema, envelope.role);
+    anyhow::ensure!(schema == SCHEMA, "schema {schema} is not read by this release; it reads schema {SCHEMA}");
+    anyhow::ensure!(role == node.joined.role, "the document is for a {role}");
+    Ok(())
+}
+
+impl Inner {
+    /// Tells control that a document cannot be applied.
+    pub(crate) async fn refuse(&self, version: u64, reason: String) {
+        let told: Result<(), _> = self.post("/node/v1/refusals", &Refusal { version, reason }).await;
+        if let Err(error) = told {
+            tracing::debug!("could not tell control about the refusal: {error}");
+        }
+    }
+}
+
+/// Follows the state until dropped.
+pub(crate) async fn state(node: Arc<Inner>) {
+    let (mut pause, mut log) = (Pause::default(), Outage::new("state"));
+    let mut after = node.state.borrow().seq();
+    loop {
+        let mut connected = false;
+        let error = match stream(&node, after, &mut connected).await {
+            Ok(gap) => {
+                tracing::info!("{gap}");
+                after = 0;
+                pause.wait().await;
+                continue;
+            }
+            Err(error) => error,
+        };
+        after = node.state.borrow().seq();
+        if connected {
+            pause.reset();
+            log.over();
+        }
+        log.failed(&error);
+        pause.wait().await;
+    }
+}
+
+/// Reads one connection's events to its end; gives a gap when numbers did not continue.
+async fn stream(node: &Inner, after: u64, connected: &mut bool) -> Result<Gap, CallError> {
+    let response = {
+        let _call = node.gate.call().await;
+        let path = format!("/node/v1/state?after={after}");
+        node.control.send(node.tls.clone(), Method::GET, &path, Vec::new(), CALL_TIME).await?
+    };
+    if response.status() != StatusCode::OK {
+        call::answer::<()>(response).await?;
+        return Err(CallError::Unreachable(anyhow!("control did not open the state feed")));
+    }
+    let mut view = if after == 0 { StateView::default() } else { node.state.borrow().as_ref().clone() };
+    let mut body = response.into_body();
+    let mut events = Events::default();
+    loop {
+        let frame = timeout(SILENCE, body.frame()).await;
+        let frame = frame.map_err(|_| broken("the state feed has fallen silent"))?;
+        let frame = frame.ok_or_else(|| broken("control closed the state feed"))?.map_err(broken)?;
+        let Ok(bytes) = frame.into_data() else { continue };
+        for data in events.take(&bytes).map_err(broken)? {
+            let event: StateEvent =
+                serde_json::from_slice(&data).context("not a state event").map_err(CallError::Unreachable)?;
+            match view.apply(event) {
+                Ok(true) => drop(node.state.send_replace(Arc::new(view.clone()))),
+                Ok(false) => {}
+                Err(gap) => return Ok(gap),
+            }
+            *connected = true;
+            node.heard();
+        }
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> CallError {
+    CallError::Unreachable(anyhow!("{error}"))
+}
+
+/// Writes each new state to disk until dropped; what comes while it writes is written together.
+pub(crate) async fn remember(node: Arc<Inner>) {
+    let mut state = node.state.subscribe();
+    while state.changed().await.is_ok() {
+        let snapshot = state.borrow_and_update().snapshot();
+        let disk = node.disk.clone();
+        let written = tokio::task::spawn_blocking(move || disk.write(STATE, &snapshot)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!("the state is not on disk: {error:#}");
+        }
+    }
+}
+
+/// Logs the start and the end of an outage, not every try in between.
+struct Outage {
+    what: &'static str,
+    since: Option<std::time::Instant>,
+}
+
+impl Outage {
+    const fn new(what: &'static str) -> Self {
+        Self { what, since: None }
+    }
+
+    fn failed(&mut self, error: &CallError) {
+        if self.since.is_some() {
+            tracing::debug!("{} watch: {error}", self.what);
+        } else {
+            tracing::warn!("{} watch: {error}; going on with what is known", self.what);
+            self.since = Some(std::time::Instant::now());
+        }
+    }
+
+    fn over(&mut self) {
+        if let Some(since) = self.since.take() {
+            tracing::info!(seconds = since.elapsed().as_secs(), "{} watch: control is back", self.what);
+        }
+    }
+}
