@@ -15,4 +15,4 @@ pub use filter::{Pinhole, admit, base, pinholes, restage, restage_all};
 pub use link::{Capabilities, LanPort, Links, WanPort};
 pub use mark::{Generation, PolicyError, classify};
 pub use policy::{Match, QosPolicy, QosRule, TrafficClass, Transport};
-pub use tree::{HEADROOM_PERMILLE, Leaf, TcClass, TcTree};
+pub use tree::{HEADROOM_DOWN_PERMILLE, HEADROOM_PERMILLE, Leaf, TcClass, TcTree};

@@ -41,8 +41,12 @@ pub struct TcTree {
     pub classes: Vec<TcClass>,
 }
 
-/// The tree sends a little less than the line carries, so that the queue is ours and not the modem's: 985/1000.
+/// Upwards the tree sends a little less than the line carries, so that the queue is ours and not the modem's: 985/1000.
 pub const HEADROOM_PERMILLE: u32 = 985;
+
+/// Downwards the queue stands at the provider and can only be starved: what a burst has put there drains by the
+/// difference between the two rates, so that difference must not be small.
+pub const HEADROOM_DOWN_PERMILLE: u32 = 900;
 
 /// A full Ethernet frame without preamble and check sum, as the kernel counts it.
 const FRAME: u32 = 1_514;
@@ -66,13 +70,13 @@ impl TcTree {
     /// The shapers of an edge: WAN egress, and LAN egress when the line's download rate is known.
     #[must_use]
     pub fn of(links: &Links, can: Capabilities) -> Vec<Self> {
-        let up = Self::port(&links.wan.interface, links.wan.up_kbit, can);
-        let down = links.wan.down_kbit.map(|rate| Self::port(&links.lan.interface, rate, can));
+        let up = Self::port(&links.wan.interface, links.wan.up_kbit, HEADROOM_PERMILLE, can);
+        let down = links.wan.down_kbit.map(|rate| Self::port(&links.lan.interface, rate, HEADROOM_DOWN_PERMILLE, can));
         std::iter::once(up).chain(down).collect()
     }
 
-    fn port(interface: &InterfaceName, line_kbit: u32, can: Capabilities) -> Self {
-        let rate_kbit = percent(line_kbit, HEADROOM_PERMILLE, 1_000);
+    fn port(interface: &InterfaceName, line_kbit: u32, headroom: u32, can: Capabilities) -> Self {
+        let rate_kbit = percent(line_kbit, headroom, 1_000);
         let classes = SHARES
             .iter()
             .zip(0u8..)
