@@ -1,0 +1,132 @@
+//! API tokens: scoped to a tenant or the platform, expiring, never more than their maker's own right.
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde_json::json;
+use sluice_control_domain::{ApiToken, ChangeSet, Load, PLATFORM, Record, Tenant};
+use sluice_node_identity::TenantId;
+
+use super::{
+    AdminState, ApiError, Caller, Rights, auth,
+    extract::{Body, Path},
+    model::{AddToken, NewToken, Page, TokenView, check_label, created},
+};
+
+/// Longest life of a token.
+const MAX_DAYS: u32 = 90;
+const DEFAULT_DAYS: u32 = 30;
+/// Most live tokens of one tenant, or of the platform.
+const MAX_TOKENS: u32 = 1000;
+
+async fn make(
+    state: &AdminState,
+    caller: &Caller,
+    tenant: Option<TenantId>,
+    request: AddToken,
+) -> Result<(StatusCode, Json<NewToken>), ApiError> {
+    check_label("label", &request.label)?;
+    let days = request.days.unwrap_or(DEFAULT_DAYS);
+    if !(1..=MAX_DAYS).contains(&days) {
+        return Err(ApiError::invalid(format!("days is 1 to {MAX_DAYS}")));
+    }
+    let rights = request.rights.unwrap_or(Rights::Administrator);
+    if rights == Rights::FullAdministrator && caller.tenant.is_some() && caller.rights != rights {
+        return Err(ApiError::forbidden(
+            "a token cannot make a stronger one; ask a full administrator or the platform owner",
+        ));
+    }
+    let full = usize::try_from(MAX_TOKENS).unwrap_or(usize::MAX);
+    if tokens_of(state, tenant.as_ref()).await?.len() >= full {
+        return Err(ApiError::invalid(format!("there are already {MAX_TOKENS} tokens; revoke some")));
+    }
+    let now = state.now();
+    let minted = auth::mint(tenant.clone(), rights, request.label, now.plus(u64::from(days).saturating_mul(86_400)))?;
+    let detail = json!({ "label": minted.record.label, "rights": rights, "expires": minted.record.expires });
+    let audit = caller.did(now, "token.add", format!("token/{}", minted.record.id), detail);
+    let set = ChangeSet { tenant, ..ChangeSet::default() };
+    state.create("token", set.create(&minted.record).audit(audit)).await?;
+    Ok(created(NewToken::of(minted)))
+}
+
+async fn tokens_of(state: &AdminState, tenant: Option<&TenantId>) -> Result<Vec<ApiToken>, ApiError> {
+    let value = tenant.map_or(PLATFORM, TenantId::as_str).to_owned();
+    let by = Load::ByIndex {
+        kind: ApiToken::KIND,
+        tenant: Some(PLATFORM.to_owned()),
+        name: "tenant",
+        value,
+        limit: MAX_TOKENS,
+    };
+    let found = state.store.load(by).await?;
+    found.into_iter().map(|stored| Ok(stored.typed::<ApiToken>()?.body)).collect()
+}
+
+/// Add a token that is good in one tenant.
+#[utoipa::path(post, path = "/api/v1/tenants/{tenant}/tokens", tag = "tokens", params(("tenant" = String, Path)),
+    request_body = AddToken, responses((status = 201, body = NewToken)), security(("token" = [])))]
+pub(super) async fn add(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Path(tenant): Path<TenantId>,
+    Body(request): Body<AddToken>,
+) -> Result<(StatusCode, Json<NewToken>), ApiError> {
+    caller.may_touch(&tenant)?;
+    state.one::<Tenant>(PLATFORM, tenant.as_str()).await?;
+    make(&state, &caller, Some(tenant), request).await
+}
+
+/// Add a platform owner's token.
+#[utoipa::path(post, path = "/api/v1/tokens", tag = "tokens", request_body = AddToken,
+    responses((status = 201, body = NewToken)), security(("token" = [])))]
+pub(super) async fn add_platform(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Body(request): Body<AddToken>,
+) -> Result<(StatusCode, Json<NewToken>), ApiError> {
+    caller.owns_platform()?;
+    if request.rights == Some(Rights::FullAdministrator) {
+        return Err(ApiError::invalid("a full administrator is one tenant's; make the token in that tenant"));
+    }
+    make(&state, &caller, None, request).await
+}
+
+/// List a tenant's tokens, without their secrets.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/tokens", tag = "tokens", params(("tenant" = String, Path)),
+    responses((status = 200, body = Page<TokenView>)), security(("token" = [])))]
+pub(super) async fn list(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Path(tenant): Path<TenantId>,
+) -> Result<Json<Page<TokenView>>, ApiError> {
+    caller.may_touch(&tenant)?;
+    let view = |token: ApiToken| TokenView {
+        id: token.id,
+        label: token.label,
+        rights: if token.full_administrator { Rights::FullAdministrator } else { Rights::Administrator },
+        expires: token.expires,
+    };
+    let items = tokens_of(&state, Some(&tenant)).await?.into_iter().map(view).collect();
+    Ok(Json(Page { items, next: None }))
+}
+
+/// Revoke a token at once.
+#[utoipa::path(delete, path = "/api/v1/tokens/{id}", tag = "tokens", params(("id" = String, Path)),
+    responses((status = 204)), security(("token" = [])))]
+pub(super) async fn revoke(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let now = state.now();
+    state
+        .change::<ApiToken, ()>(PLATFORM, &id, |loaded| {
+            match &loaded.body.tenant {
+                Some(tenant) => caller.may_touch(tenant)?,
+                None => caller.owns_platform().map_err(|_| ApiError::not_found())?,
+            }
+            let audit = caller.did(now, "token.revoke", format!("token/{id}"), json!({}));
+            let set = ChangeSet { tenant: loaded.body.tenant.clone(), ..ChangeSet::default() };
+            Ok((set.delete(loaded).audit(audit), ()))
+        })
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
