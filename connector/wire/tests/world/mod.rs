@@ -18,27 +18,27 @@ use sluice_connector_wire::{
 };
 use sluice_node_identity::UnixTime;
 
-pub const NOW: u64 = 1_800_000_000;
-pub const GATEWAY: &str = "dmz-1";
-pub const DAY: u64 = 24 * 3600;
+pub(crate) const NOW: u64 = 1_800_000_000;
+pub(crate) const GATEWAY: &str = "dmz-1";
+pub(crate) const DAY: u64 = 24 * 3600;
 
-pub struct World {
-    pub policy: PolicyKey,
-    pub policy_pkcs8: Vec<u8>,
-    pub gateway: TokenSigner,
-    pub gateway_pkcs8: Vec<u8>,
-    pub other_pkcs8: Vec<u8>,
-    pub control: TokenSigner,
-    pub list: AllowList,
-    pub keeper: Gatekeeper,
-    pub sid: String,
-    pub gateway_cnf: String,
-    pub control_cnf: String,
-    pub serial: u8,
+pub(crate) struct World {
+    pub(crate) policy: PolicyKey,
+    pub(crate) policy_pkcs8: Vec<u8>,
+    pub(crate) gateway: TokenSigner,
+    pub(crate) gateway_pkcs8: Vec<u8>,
+    pub(crate) other_pkcs8: Vec<u8>,
+    pub(crate) control: TokenSigner,
+    pub(crate) list: AllowList,
+    pub(crate) keeper: Gatekeeper,
+    pub(crate) sid: String,
+    pub(crate) gateway_cnf: String,
+    pub(crate) control_cnf: String,
+    pub(crate) serial: u8,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let policy_pkcs8 = p256();
         let policy = PolicyKey::from_pkcs8(&policy_pkcs8).unwrap();
         let gateway_pkcs8 = ed25519();
@@ -87,21 +87,21 @@ impl World {
         world
     }
 
-    pub fn text<const N: usize>(bytes: [u8; N]) -> String {
+    pub(crate) fn text<const N: usize>(bytes: [u8; N]) -> String {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    pub fn fresh_keeper(&self, position: Option<ListPosition>) -> AllowListKeeper {
+    pub(crate) fn fresh_keeper(&self, position: Option<ListPosition>) -> AllowListKeeper {
         let anchor = self.policy.thumbprint();
         AllowListKeeper::new(self.list.tenant.clone(), self.list.connector.clone(), anchor, position)
     }
 
-    pub fn offer(&mut self, list: &AllowList) -> Result<(), ListRefused> {
+    pub(crate) fn offer(&mut self, list: &AllowList) -> Result<(), ListRefused> {
         let signed = sign_allow_list(list, &self.policy, Vec::new()).unwrap();
         self.keeper.offer_list(&signed, UnixTime(NOW))
     }
 
-    pub fn claims(&self) -> StreamClaims {
+    pub(crate) fn claims(&self) -> StreamClaims {
         StreamClaims {
             iss: GATEWAY.to_owned(),
             aud: "dc-1".parse().unwrap(),
@@ -116,39 +116,39 @@ impl World {
         }
     }
 
-    pub fn control_claims(&self) -> StreamClaims {
+    pub(crate) fn control_claims(&self) -> StreamClaims {
         StreamClaims { iss: "control".to_owned(), cnf: self.control_cnf.clone(), ..self.claims() }
     }
 
-    pub fn admit_direct(&mut self, token: &str) -> Result<Granted, Refusal> {
+    pub(crate) fn admit_direct(&mut self, token: &str) -> Result<Granted, Refusal> {
         let presented = Presented { kind: StreamKind::Direct, sid: &self.sid, cnf: &self.gateway_cnf };
         self.keeper.admit(token, &presented, UnixTime(NOW))
     }
 
-    pub fn admit_sealed(&mut self, token: &str) -> Result<Granted, Refusal> {
+    pub(crate) fn admit_sealed(&mut self, token: &str) -> Result<Granted, Refusal> {
         let presented = Presented { kind: StreamKind::Sealed, sid: &self.sid, cnf: &self.control_cnf };
         self.keeper.admit(token, &presented, UnixTime(NOW))
     }
 }
 
 /// A JWS with any header, signed by anything.
-pub fn token_with(header: &Value, claims: &impl Serialize, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
+pub(crate) fn token_with(header: &Value, claims: &impl Serialize, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let part = |bytes: Vec<u8>| URL_SAFE_NO_PAD.encode(bytes);
     let input = format!("{}.{}", part(serde_json::to_vec(header).unwrap()), part(serde_json::to_vec(claims).unwrap()));
     let signature = part(sign(input.as_bytes()));
     format!("{input}.{signature}")
 }
 
-pub fn ed25519() -> Vec<u8> {
+pub(crate) fn ed25519() -> Vec<u8> {
     Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap().as_ref().to_vec()
 }
 
-pub fn p256() -> Vec<u8> {
+pub(crate) fn p256() -> Vec<u8> {
     EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap().as_ref().to_vec()
 }
 
 /// One RSA key per test program: making one takes a second.
-pub fn rsa() -> &'static [u8] {
+pub(crate) fn rsa() -> &'static [u8] {
     static KEY: OnceLock<Vec<u8>> = OnceLock::new();
     KEY.get_or_init(|| {
         let key = PrivateDecryptingKey::generate(KeySize::Rsa3072).unwrap();
