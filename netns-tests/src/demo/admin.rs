@@ -1,0 +1,117 @@
+//! The administrator: `sluice admin` in the cloud namespace, secrets handed over in files.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::world::CONTROL;
+use crate::{
+    process::{Ended, run},
+    topology::Ns,
+};
+
+/// Name of the demo's tenant.
+pub(super) const TENANT: &str = "acme";
+/// Port of control.
+pub(super) const CONTROL_PORT: u16 = 8443;
+
+/// Somebody with the owner's token.
+#[derive(Debug)]
+pub(super) struct Admin {
+    sluice: PathBuf,
+    ns: Ns,
+    folder: PathBuf,
+}
+
+impl Admin {
+    pub(super) fn new(sluice: &Path, ns: &Ns, folder: &Path) -> Self {
+        Self { sluice: sluice.to_owned(), ns: ns.clone(), folder: folder.join("admin") }
+    }
+
+    /// File with the node root, by which control's console name is trusted.
+    pub(super) fn root(&self) -> PathBuf {
+        self.folder.join("root.pem")
+    }
+
+    /// Turns the owner link into the owner's token.
+    pub(super) fn claim(&self, link_file: &Path, root: &str) -> Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        fs::write(self.root(), root)?;
+        let link = link_file.display().to_string();
+        let answer = self.json_without_token(&["owner", "claim", "--link-file", &link])?;
+        let token = text(&answer, "token")?;
+        self.secret("token", &token).map(drop)
+    }
+
+    /// Runs a subcommand that must succeed; gives its JSON.
+    pub(super) fn json(&self, words: &[&str]) -> Result<Value> {
+        let ended = self.attempt(words)?;
+        if ended.code != 0 {
+            bail!("sluice admin {} gave {}: {}", words.join(" "), ended.code, ended.stderr.trim());
+        }
+        parse(words, &ended)
+    }
+
+    /// Runs a subcommand within the tenant.
+    pub(super) fn tenant(&self, words: &[&str]) -> Result<Value> {
+        self.json(&[words, &["--tenant", TENANT]].concat())
+    }
+
+    /// Runs a subcommand, whatever becomes of it.
+    pub(super) fn attempt(&self, words: &[&str]) -> Result<Ended> {
+        let token = self.folder.join("token").display().to_string();
+        self.run(words, &["--token-file", &token])
+    }
+
+    /// Writes a secret or a document for a subcommand to read; gives its path.
+    pub(super) fn secret(&self, name: &str, content: &str) -> Result<String> {
+        let path = self.folder.join(name);
+        let mut open = fs::OpenOptions::new();
+        let mut file = open.create(true).truncate(true).write(true).mode(0o600).open(&path)?;
+        file.write_all(content.as_bytes())?;
+        Ok(path.display().to_string())
+    }
+
+    fn json_without_token(&self, words: &[&str]) -> Result<Value> {
+        let ended = self.run(words, &[])?;
+        if ended.code != 0 {
+            bail!("sluice admin {} gave {}: {}", words.join(" "), ended.code, ended.stderr.trim());
+        }
+        parse(words, &ended)
+    }
+
+    fn run(&self, words: &[&str], more: &[&str]) -> Result<Ended> {
+        let mut command = self.ns.command(&self.sluice);
+        command.args(["admin", "--server", &format!("https://console.sluice.test:{CONTROL_PORT}")]);
+        command.args(["--address", &CONTROL.v4(CONTROL_PORT).to_string(), "--root"]).arg(self.root());
+        command.args(more).arg("--json").args(words);
+        run(&command, Duration::from_secs(120))
+    }
+}
+
+fn parse(words: &[&str], ended: &Ended) -> Result<Value> {
+    if ended.stdout.trim().is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(&ended.stdout)
+        .with_context(|| format!("sluice admin {} --json wrote no JSON: {}", words.join(" "), ended.stdout))
+}
+
+/// A member of an answer that must be a text.
+pub(super) fn text(answer: &Value, member: &str) -> Result<String> {
+    let found = answer.get(member).and_then(Value::as_str);
+    Ok(found.with_context(|| format!("the answer has no {member}: {answer}"))?.to_owned())
+}
+
+/// A list: bare, or the `items` of a page.
+pub(super) fn items(answer: &Value) -> &[Value] {
+    let list = answer.get("items").unwrap_or(answer);
+    list.as_array().map_or(&[], Vec::as_slice)
+}
