@@ -24,7 +24,7 @@ enum Task {
     Demo(Demo),
     /// The gate: everything that must pass before a change goes in
     Test {
-        /// Also run the full-size versions
+        /// Run the full-size versions: ten times the budgets, every step of the demo broken once
         #[arg(long)]
         long: bool,
     },
