@@ -6,6 +6,8 @@ mod id;
 mod record;
 mod records;
 mod store;
+#[cfg(feature = "suite")]
+pub mod suite;
 
 pub use id::PLATFORM;
 pub use record::{BadRecord, Kind, Record, RecordKey, Stored, Typed};
