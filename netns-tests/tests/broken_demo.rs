@@ -31,7 +31,8 @@ fn a_demo_broken_on_purpose_fails_at_that_step() {
         assert!(!success, "the demo broken at step {step} exited with 0:\n{told}");
         assert_eq!(report["ok"], false, "{told}");
         let steps = report["steps"].as_array().unwrap();
-        let failed: Vec<_> = steps.iter().filter(|step| step["ok"] == false).map(|step| step["number"].clone()).collect();
+        let failed: Vec<_> =
+            steps.iter().filter(|step| step["ok"] == false).map(|step| step["number"].clone()).collect();
         assert_eq!(failed, [Value::from(step)], "broken at {step}, it told:\n{told}");
         assert!(told.contains(&format!("step {step} was not observed")), "{told}");
     }

@@ -34,8 +34,18 @@ const LINTS: [&str; 7] = ["clippy", "--locked", "--workspace", "--all-targets", 
 const BUILD: [&str; 5] = ["build", "--locked", "--workspace", "--bins", "--tests"];
 const TESTS: [&str; 7] =
     ["test", "--locked", "--no-fail-fast", "--quiet", "--workspace", "--exclude", "sluice-netns-tests"];
-const NAMESPACES: [&str; 9] =
-    ["test", "--locked", "--no-fail-fast", "-p", "sluice-netns-tests", "--lib", "--test", "walls", "--test=line"];
+const NAMESPACES: [&str; 10] = [
+    "test",
+    "--locked",
+    "--no-fail-fast",
+    "-p",
+    "sluice-netns-tests",
+    "--lib",
+    "--bins",
+    "--test=walls",
+    "--test=requirements",
+    "--test=line",
+];
 const BROKEN: [&str; 6] = ["test", "--locked", "-p", "sluice-netns-tests", "--test", "broken_demo"];
 
 /// Full-size versions may take this many times a suite's budget.
