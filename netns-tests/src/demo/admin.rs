@@ -44,19 +44,32 @@ impl Admin {
     pub(super) fn claim(&self, link_file: &Path, root: &str) -> Result<()> {
         fs::create_dir_all(&self.folder)?;
         fs::write(self.root(), root)?;
-        let link = link_file.display().to_string();
-        let answer = self.json_without_token(&["owner", "claim", "--link-file", &link])?;
-        let token = text(&answer, "token")?;
-        self.secret("token", &token).map(drop)
+        let (link, token) = (link_file.display().to_string(), self.token("token"));
+        let words = ["owner", "claim", "--link-file", &link, "--save", &token];
+        accepted(&words, self.run(&words, &[])?).map(drop)
+    }
+
+    /// Makes a token that may also look into the tenant's cache.
+    pub(super) fn full_administrator(&self) -> Result<()> {
+        let token = self.token("full-token");
+        let words = ["token", "add", "--label", "demo", "--full", "--save", &token, "--tenant", TENANT];
+        accepted(&words, self.attempt(&words)?).map(drop)
+    }
+
+    /// Rows of a cached table, as a full administrator.
+    pub(super) fn cache(&self, integration: &str, table: &str) -> Result<Value> {
+        let words = ["integration", "cache", integration, table, "--limit", "1000", "--tenant", TENANT];
+        let ended = self.run(&words, &["--token-file", &self.token("full-token")])?;
+        parse(&words, &accepted(&words, ended)?)
+    }
+
+    fn token(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
     }
 
     /// Runs a subcommand that must succeed; gives its JSON.
     pub(super) fn json(&self, words: &[&str]) -> Result<Value> {
-        let ended = self.attempt(words)?;
-        if ended.code != 0 {
-            bail!("sluice admin {} gave {}: {}", words.join(" "), ended.code, ended.stderr.trim());
-        }
-        parse(words, &ended)
+        parse(words, &accepted(words, self.attempt(words)?)?)
     }
 
     /// Runs a subcommand within the tenant.
@@ -66,8 +79,7 @@ impl Admin {
 
     /// Runs a subcommand, whatever becomes of it.
     pub(super) fn attempt(&self, words: &[&str]) -> Result<Ended> {
-        let token = self.folder.join("token").display().to_string();
-        self.run(words, &["--token-file", &token])
+        self.run(words, &["--token-file", &self.token("token")])
     }
 
     /// Writes a secret or a document for a subcommand to read; gives its path.
@@ -79,14 +91,6 @@ impl Admin {
         Ok(path.display().to_string())
     }
 
-    fn json_without_token(&self, words: &[&str]) -> Result<Value> {
-        let ended = self.run(words, &[])?;
-        if ended.code != 0 {
-            bail!("sluice admin {} gave {}: {}", words.join(" "), ended.code, ended.stderr.trim());
-        }
-        parse(words, &ended)
-    }
-
     fn run(&self, words: &[&str], more: &[&str]) -> Result<Ended> {
         let mut command = self.ns.command(&self.sluice);
         command.args(["admin", "--server", &format!("https://console.sluice.test:{CONTROL_PORT}")]);
@@ -94,6 +98,13 @@ impl Admin {
         command.args(more).arg("--json").args(words);
         run(&command, Duration::from_secs(120))
     }
+}
+
+fn accepted(words: &[&str], ended: Ended) -> Result<Ended> {
+    if ended.code != 0 {
+        bail!("sluice admin {} gave {}: {}", words.join(" "), ended.code, ended.stderr.trim());
+    }
+    Ok(ended)
 }
 
 fn parse(words: &[&str], ended: &Ended) -> Result<Value> {

@@ -92,7 +92,7 @@ pub fn run(options: &Options, mut tell: impl FnMut(&StepReport)) -> Result<Told>
     let mut report = Report::new(options.broken);
     for (number, step) in (1..).zip(&STORY) {
         let mut evidence = Evidence::start();
-        let result = (step.run)(&mut world, &mut evidence);
+        let result = (step.run)(&mut world, &mut evidence).and_then(|()| world.roles.no_new_errors());
         let ended = evidence.end(number, step.title, result);
         tell(&ended);
         let ok = ended.ok;

@@ -1,6 +1,6 @@
 //! What a step saw, how long it took, and what the person at the terminal reads of it.
 
-use std::{collections::BTreeMap, fmt::Write, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -78,8 +78,7 @@ impl StepReport {
         let verdict = if self.ok { "ok" } else { "NOT OBSERVED" };
         let mut text = format!("{:>2}  {:<68} {verdict:>12} {:>6.1} s", self.number, self.title, self.seconds);
         for line in self.observed.iter().chain(&self.error) {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "\n      {}", line.trim_end().replace('\n', "\n        "));
+            text.push_str(&format!("\n      {}", line.trim_end().replace('\n', "\n        ")));
         }
         text
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{
     admin::CONTROL_PORT,
@@ -22,12 +22,16 @@ use crate::{
 /// What a process may take to be up on a busy machine.
 pub(super) const START: Duration = Duration::from_secs(60);
 
+/// Every role that runs as a service.
+const ROLES: [&str; 4] = ["control", "gateway", "connector", "edge"];
+
 /// Configuration files and running roles.
 #[derive(Debug)]
 pub(super) struct Roles {
     sluice: PathBuf,
     folder: PathBuf,
     line_kbit: u32,
+    errors_seen: usize,
     pub(super) control: Option<Process>,
     pub(super) gateway: Option<Process>,
     pub(super) connector: Option<Process>,
@@ -42,7 +46,16 @@ impl Roles {
         let folder = folder.join("roles");
         fs::create_dir_all(folder.join("../logs"))?;
         fs::create_dir_all(&folder)?;
-        Ok(Self { sluice, folder, line_kbit, control: None, gateway: None, connector: None, edge: None })
+        Ok(Self {
+            sluice,
+            folder,
+            line_kbit,
+            errors_seen: 0,
+            control: None,
+            gateway: None,
+            connector: None,
+            edge: None,
+        })
     }
 
     /// Control's data folder.
@@ -126,10 +139,29 @@ impl Roles {
         let nodes = [&mut self.gateway, &mut self.connector, &mut self.edge];
         let mut pids = Vec::new();
         for node in nodes.into_iter().flatten() {
-            anyhow::ensure!(node.running()?, "a node has ended:\n{}", node.tail());
+            ensure!(node.running()?, "a node has ended:\n{}", node.tail());
             pids.push(node.pid());
         }
         Ok(pids)
+    }
+
+    /// Our own programs have not logged an error, nor panicked, since this was last asked.
+    pub(super) fn no_new_errors(&mut self) -> Result<()> {
+        let mut errors = Vec::new();
+        for role in ROLES {
+            let log = fs::read(self.logs().join(format!("{role}.log"))).unwrap_or_default();
+            let bad = |line: &&str| line.contains("ERROR") || line.contains("panicked at");
+            let log = String::from_utf8_lossy(&log);
+            errors.extend(log.lines().filter(bad).map(|line| format!("{role}: {line}")));
+        }
+        let new = errors.get(self.errors_seen..).unwrap_or_default().join("\n");
+        self.errors_seen = errors.len();
+        ensure!(new.is_empty(), "everything was observed, but our programs logged errors:\n{new}");
+        Ok(())
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.folder.join("../logs")
     }
 
     fn node(&self, role: &str, first: &str, more: &str, code: &str) -> Result<()> {
@@ -162,6 +194,6 @@ impl Roles {
     fn start(&self, role: &str, ns: &Ns) -> Result<Process> {
         let mut command = ns.command(&self.sluice);
         command.arg(role).arg("--config").arg(self.config(role)).env("RUST_LOG", "info");
-        Process::start(role, command, &self.folder.join("../logs"))
+        Process::start(role, command, &self.logs())
     }
 }

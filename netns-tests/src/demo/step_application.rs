@@ -21,7 +21,7 @@ use crate::{
 /// Name of the integration.
 const INTEGRATION: &str = "roundup";
 /// The issue that bob is given, and its title.
-const ISSUE: (&str, &str) = ("7", "issue 6");
+const ISSUE: (&str, &str) = ("8", "issue 7");
 /// Fewest issues a full sync must bring.
 const WANTED: u64 = 500;
 /// The user's feed, behind the gateway.
@@ -31,15 +31,17 @@ const FEED: &str = "https://feed.acme.test/";
 pub(super) fn synced(world: &mut World, evidence: &mut Evidence) -> Result<()> {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../integrations/roundup.toml");
     let declaration = std::fs::read_to_string(&shipped).context("the shipped integration is missing")?;
+    let declaration = at_public_url(&declaration)?;
     let file = world.admin.secret("roundup.toml", &declaration)?;
     world.admin.tenant(&["integration", "put", INTEGRATION, "--file", &file])?;
     let secret = world.admin.secret("sync.password", &password("sync"))?;
     world.admin.tenant(&["integration", "credential", INTEGRATION, "--login", "sync", "--password-file", &secret])?;
+    world.admin.full_administrator()?;
     let there = world.roundup.issues()?;
     let began = Instant::now();
     let answer = sync(world)?;
     let seconds = began.elapsed().as_secs_f64();
-    let cached = world.admin.tenant(&["integration", "cache", INTEGRATION, "--table", "issue", "--limit", "1000"])?;
+    let cached = world.admin.cache(INTEGRATION, "issue")?;
     let issues = rows(&cached).len() as u64;
     ensure!(issues >= WANTED, "only {issues} issues are in the cache, {WANTED} were wanted");
     ensure!(issues == there as u64, "{issues} issues are in the cache, Roundup has {there}");
@@ -51,6 +53,17 @@ pub(super) fn synced(world: &mut World, evidence: &mut Evidence) -> Result<()> {
     evidence.measured("issues", issues as f64);
     evidence.saw(format!("{issues} issues in the tenant's cache, as many as roundup-admin counts; {answer}"));
     Ok(())
+}
+
+/// What an administrator edits before use: where the tracker is.
+fn at_public_url(declaration: &str) -> Result<String> {
+    let lines = declaration.lines().map(|line| match line.strip_prefix("url = ") {
+        Some(_) => format!("url = \"{ROUNDUP_URL}\"\n"),
+        None => format!("{line}\n"),
+    });
+    let edited: String = lines.collect();
+    ensure!(edited.contains(ROUNDUP_URL), "the shipped integration has no url to edit");
+    Ok(edited)
 }
 
 fn rows(answer: &Value) -> &[Value] {

@@ -36,7 +36,7 @@ pub(super) fn survived(world: &mut World, evidence: &mut Evidence) -> Result<()>
     let began = Instant::now();
     world.roles.start_control(&world.places)?;
     evidence.measured("restart_s", began.elapsed().as_secs_f64());
-    let sites = world.admin.tenant(&["site", "list", "--limit", "1000"])?;
+    let sites = world.admin.tenant(&["site", "list"])?;
     let there: Vec<&str> = items(&sites).iter().filter_map(|site| site.get("id").and_then(Value::as_str)).collect();
     let lost: Vec<_> = acknowledged.iter().filter(|site| !there.contains(&site.as_str())).collect();
     ensure!(lost.is_empty(), "acknowledged before the kill and gone after it: {lost:?}");
@@ -55,7 +55,7 @@ fn write_until_killed(world: &mut World) -> Result<Vec<String>> {
         let writer = scope.spawn(move || {
             for number in 0.. {
                 let site = format!("crash-{number}");
-                let words = ["site", "add", &site, "--display-name", "written", "--time-zone", "Europe/Berlin"];
+                let words = ["site", "add", &site, "--name", "written", "--time-zone", "Europe/Berlin"];
                 if admin.tenant(&words).is_err() || tell.send(site).is_err() {
                     return;
                 }

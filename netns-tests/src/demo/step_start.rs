@@ -65,7 +65,7 @@ fn tenant(world: &World) -> Result<()> {
         "tenant",
         "add",
         TENANT,
-        "--display-name",
+        "--name",
         "Acme",
         "--login-host",
         "login.acme.test",
@@ -77,11 +77,9 @@ fn tenant(world: &World) -> Result<()> {
         "feed.acme.test",
     ])?;
     for site in ["branch-1", "dc-1", "dmz-1"] {
-        admin.tenant(&["site", "add", site, "--display-name", site, "--time-zone", "Europe/Berlin"])?;
+        admin.tenant(&["site", "add", site, "--name", site, "--time-zone", "Europe/Berlin"])?;
     }
-    let classes = admin
-        .secret("classes.json", &json!({"classes": [{"name": "m7", "vendor_class": "SluiceHub:"}]}).to_string())?;
-    admin.tenant(&["class", "set", "--file", &classes])?;
+    admin.tenant(&["class", "set", "--class", "m7=SluiceHub:"])?;
     let rule = |transport: &str, port: u16, class: &str| json!({"when": {"transport": transport, "ports": [port, port], "network": null}, "class": class});
     let policy = json!({"rules": [rule("udp", PROBE_PORT, "interactive"), rule("tcp", LOAD_PORT, "bulk")]});
     let policy = admin.secret("qos.json", &policy.to_string())?;
@@ -99,7 +97,7 @@ fn join_code(world: &World, id: &str, role: &str) -> Result<String> {
     if role == "gateway" {
         words.extend(["--host", "gw.acme.test"]);
         for address in &addresses {
-            words.extend(["--address-of", address]);
+            words.extend(["--ip", address]);
         }
     }
     text(&world.admin.tenant(&words)?, "code")
@@ -138,7 +136,7 @@ fn resources(world: &World) -> Result<()> {
         "app",
         "add",
         "roundup",
-        "--display-name",
+        "--name",
         "Roundup",
         "--host",
         "roundup.acme.test",
@@ -158,7 +156,7 @@ fn resources(world: &World) -> Result<()> {
             user,
             "--email",
             &mail,
-            "--display-name",
+            "--name",
             user,
             "--group",
             "staff",
