@@ -64,7 +64,7 @@ pub(super) async fn claim(
         OwnerLink { valid_until: UnixTime(0), used: Some(link.body.used.unwrap_or(now)), ..link.body.clone() };
     let label = request.label.unwrap_or_else(|| "owner".to_owned());
     super::model::check_label("label", &label)?;
-    let minted = auth::mint(None, Rights::Administrator, label, now.plus(OWNER_TOKEN_SECONDS))?;
+    let minted = auth::mint(None, Rights::FullAdministrator, label, now.plus(OWNER_TOKEN_SECONDS))?;
     let audit = AuditEntry {
         at: now,
         actor: "owner-link".to_owned(),

@@ -65,8 +65,8 @@ pub(super) async fn add(
     check(&mut request)?;
     state.one::<Tenant>(PLATFORM, tenant.as_str()).await?;
     let role = request.role.unwrap_or(UserRole::User);
-    if role == UserRole::FullAdministrator && caller.tenant.is_some() && caller.rights != Rights::FullAdministrator {
-        return Err(ApiError::forbidden("only a full administrator or the platform owner makes full administrators"));
+    if role == UserRole::FullAdministrator && caller.rights != Rights::FullAdministrator {
+        return Err(ApiError::forbidden("only a full administrator makes full administrators"));
     }
     // Viewer rules compare addresses: two accounts with one address would read each other's rows.
     let _hosts = state.hosts.lock().await;

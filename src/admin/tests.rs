@@ -1,0 +1,69 @@
+//! The command line: every example parses, secrets stay out of arguments, lists are read whole or not at all.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use clap::{CommandFactory, Parser};
+
+use super::{Args, fleet::row};
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    args: Args,
+}
+
+fn call(line: &str) -> anyhow::Result<super::Call> {
+    let line = Line::try_parse_from(std::iter::once("sluice").chain(line.split_whitespace()))?;
+    line.args.what.call()
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    Line::command().debug_assert();
+}
+
+#[test]
+fn commands_become_the_requests_they_stand_for() {
+    let node = call("node add edge-1 --tenant acme --role edge --site branch-1").unwrap();
+    assert_eq!((node.method.as_str(), node.path.as_str()), ("POST", "/tenants/acme/nodes"));
+    assert_eq!(node.body.unwrap()["role"], "edge");
+    let revoke = call("hub revoke hub-1 --tenant acme").unwrap();
+    assert_eq!(revoke.path, "/tenants/acme/hubs/hub-1/revoke");
+    let app = "app add wiki --tenant acme --display-name Wiki --host wiki.acme.test --resource wiki --group staff";
+    assert_eq!(call(app).unwrap().body.unwrap()["place"]["resource"]["resource"], "wiki");
+    let classes = call("class set --tenant acme --class thin=SluiceHub --class tv=AppleTV").unwrap();
+    assert_eq!(classes.body.unwrap()["classes"][1]["vendor_class"], "AppleTV");
+    assert!(!call("owner claim --link-file /dev/null").is_ok_and(|call| call.needs_token));
+}
+
+#[test]
+fn names_and_impossible_combinations_are_refused_before_anything_is_sent() {
+    assert!(call("node add Edge_1 --tenant acme --role edge --site branch-1").is_err());
+    assert!(call("node add edge-1 --tenant acme --role printer --site branch-1").is_err());
+    assert!(call("app add wiki --tenant acme --display-name W --host w.acme.test").is_err());
+    assert!(call("app add wiki --tenant acme --display-name W --host w.acme.test --resource a --direct b:1").is_err());
+    assert!(call("class set --tenant acme --class nothing").is_err());
+}
+
+#[test]
+fn secrets_come_from_files_never_from_arguments() {
+    let command = Line::command();
+    let mut open = vec![&command];
+    while let Some(command) = open.pop() {
+        open.extend(command.get_subcommands());
+        for argument in command.get_arguments() {
+            let name = argument.get_id().as_str();
+            let secret = ["password", "secret", "token", "link"].iter().any(|word| name.contains(word));
+            assert!(!secret || name.ends_with("_file"), "{} --{name}", command.get_name());
+        }
+    }
+}
+
+#[test]
+fn e8_a_line_of_a_hub_list_is_read_or_refused() {
+    let hub = row("hub-7; branch-1 ;SN-0007").unwrap();
+    assert_eq!((hub.id.as_str(), hub.site.as_str(), hub.serial.as_deref()), ("hub-7", "branch-1", Some("SN-0007")));
+    assert_eq!(row("hub-7,branch-1").unwrap().serial, None);
+    for bad in ["hub-7", "hub 7;branch-1", "hub-7;branch-1;s;x", "\"hub-7\";branch-1", ";branch-1"] {
+        assert!(row(bad).is_err(), "{bad}");
+    }
+}
