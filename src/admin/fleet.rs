@@ -30,7 +30,7 @@ pub(super) enum NodeDo {
         #[arg(long)]
         host: Option<String>,
         /// Gateways: address of that host; may be repeated
-        #[arg(long = "address-of", value_name = "IP")]
+        #[arg(long = "ip", alias = "address-of", value_name = "IP")]
         addresses: Vec<IpAddr>,
         /// Write the code to this new file (mode 0600) instead of standard output
         #[arg(long, value_name = "FILE")]

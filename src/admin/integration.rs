@@ -43,7 +43,6 @@ pub(super) enum IntegrationDo {
     /// Data-cache explorer, for full administrators of the tenant
     Cache {
         id: IntegrationId,
-        #[arg(long)]
         table: String,
         #[arg(long)]
         tenant: TenantId,

@@ -36,9 +36,9 @@ Examples:
   sluice admin --server https://console.sluice.test:8443 --root node-root.pem \\
       owner claim --link-file owner.link --save owner.token
   export ADMIN='sluice admin --server https://console.sluice.test:8443 --root node-root.pem --token-file owner.token'
-  $ADMIN tenant add acme --display-name 'Acme Ltd' --login-host login.acme.test --est-host est.acme.test \\
+  $ADMIN tenant add acme --name 'Acme Ltd' --login-host login.acme.test --est-host est.acme.test \\
       --checkin-host checkin.acme.test --feed-host feed.acme.test
-  $ADMIN site add branch-1 --tenant acme --display-name 'Branch 1' --time-zone Europe/Berlin
+  $ADMIN site add branch-1 --tenant acme --name 'Branch 1' --time-zone Europe/Berlin
   $ADMIN node add edge-1 --tenant acme --role edge --site branch-1 > edge-1.code
   $ADMIN hub import --tenant acme --file hubs.csv
 Secrets are read from files or standard input (-), never from arguments.";

@@ -21,7 +21,7 @@ pub(super) enum UserDo {
         #[arg(long)]
         email: String,
         /// For people
-        #[arg(long)]
+        #[arg(long = "name", alias = "display-name", value_name = "NAME")]
         display_name: String,
         /// File with the password on its first line, or - for standard input
         #[arg(long, value_name = "FILE")]

@@ -23,7 +23,7 @@ pub(super) enum TenantDo {
     Add {
         id: TenantId,
         /// For people
-        #[arg(long)]
+        #[arg(long = "name", alias = "display-name", value_name = "NAME")]
         display_name: String,
         /// Where its users log in; its parent domain is the tenant's
         #[arg(long)]
@@ -69,7 +69,7 @@ pub(super) enum SiteDo {
         #[arg(long)]
         tenant: TenantId,
         /// For people
-        #[arg(long)]
+        #[arg(long = "name", alias = "display-name", value_name = "NAME")]
         display_name: String,
         /// IANA name, e.g. Europe/Berlin
         #[arg(long, default_value = "UTC")]
@@ -210,7 +210,7 @@ pub(super) enum AppDo {
         #[arg(long)]
         tenant: TenantId,
         /// For people
-        #[arg(long)]
+        #[arg(long = "name", alias = "display-name", value_name = "NAME")]
         display_name: String,
         /// Its host name, below the tenant's domain
         #[arg(long)]

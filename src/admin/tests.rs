@@ -28,7 +28,7 @@ fn commands_become_the_requests_they_stand_for() {
     assert_eq!(node.body.unwrap()["role"], "edge");
     let revoke = call("hub revoke hub-1 --tenant acme").unwrap();
     assert_eq!(revoke.path, "/tenants/acme/hubs/hub-1/revoke");
-    let app = "app add wiki --tenant acme --display-name Wiki --host wiki.acme.test --resource wiki --group staff";
+    let app = "app add wiki --tenant acme --name Wiki --host wiki.acme.test --resource wiki --group staff";
     assert_eq!(call(app).unwrap().body.unwrap()["place"]["resource"]["resource"], "wiki");
     let classes = call("class set --tenant acme --class thin=SluiceHub --class tv=AppleTV").unwrap();
     assert_eq!(classes.body.unwrap()["classes"][1]["vendor_class"], "AppleTV");
@@ -39,8 +39,8 @@ fn commands_become_the_requests_they_stand_for() {
 fn names_and_impossible_combinations_are_refused_before_anything_is_sent() {
     assert!(call("node add Edge_1 --tenant acme --role edge --site branch-1").is_err());
     assert!(call("node add edge-1 --tenant acme --role printer --site branch-1").is_err());
-    assert!(call("app add wiki --tenant acme --display-name W --host w.acme.test").is_err());
-    assert!(call("app add wiki --tenant acme --display-name W --host w.acme.test --resource a --direct b:1").is_err());
+    assert!(call("app add wiki --tenant acme --name W --host w.acme.test").is_err());
+    assert!(call("app add wiki --tenant acme --name W --host w.acme.test --resource a --direct b:1").is_err());
     assert!(call("class set --tenant acme --class nothing").is_err());
 }
 
