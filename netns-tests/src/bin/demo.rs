@@ -63,7 +63,8 @@ fn tell(arguments: Arguments) -> Result<bool> {
         Some(path) => path,
         None => std::env::current_exe()?.with_file_name("sluice"),
     };
-    let options = Options { sluice, broken: arguments.r#break, keep_logs: arguments.keep_logs };
+    let options =
+        Options { sluice, demo: std::env::current_exe()?, broken: arguments.r#break, keep_logs: arguments.keep_logs };
     say("building the world: namespaces, cables, Roundup, and the line as it is without sluice");
     let told = demo::run(&options, |step| say(&step.text()))?;
     say(&format!("\n{}", told.report.summary()));

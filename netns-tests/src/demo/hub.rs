@@ -112,6 +112,13 @@ impl Hub {
         Ok(found)
     }
 
+    /// Asks the edge, its router, for the discovery document.
+    pub(super) fn discovery(&self, router: &str) -> Result<String> {
+        let mut curl = self.ns.command("curl");
+        curl.args(["-sS", "-m", "10", "--fail"]).arg(format!("http://{router}/.well-known/sluice/discovery"));
+        output(&curl)
+    }
+
     /// Makes a key and enrols at `url`, trusting only the image's pin. The answer may be a refusal.
     pub(super) fn enrol(&self, url: &str) -> Result<Ended> {
         let shell = "\

@@ -35,8 +35,8 @@ impl Echo {
     /// Its port.
     pub(super) const PORT: u16 = 7007;
 
-    pub(super) fn start(ns: &Ns, addresses: &[SocketAddr], logs: &Path) -> Result<Self> {
-        let mut command = ns.command(std::env::current_exe()?);
+    pub(super) fn start(demo: &Path, ns: &Ns, addresses: &[SocketAddr], logs: &Path) -> Result<Self> {
+        let mut command = ns.command(demo);
         command.arg("echo").args(addresses.iter().map(ToString::to_string));
         let mut process = Process::start("echo", command, logs)?;
         for address in addresses {
@@ -48,9 +48,9 @@ impl Echo {
 
 impl Stream {
     /// Starts one from `ns` to the echo server at `to`.
-    pub(super) fn start(ns: &Ns, to: SocketAddr, folder: &Path, logs: &Path) -> Result<Self> {
+    pub(super) fn start(demo: &Path, ns: &Ns, to: SocketAddr, folder: &Path, logs: &Path) -> Result<Self> {
         let beats = folder.join("stream-beats");
-        let mut command = ns.command(std::env::current_exe()?);
+        let mut command = ns.command(demo);
         command.arg("stream").arg(to.to_string()).arg(&beats);
         let mut process = Process::start("stream", command, logs)?;
         process.wait_until("byte through the stream", Duration::from_secs(10), || last_beat(&beats))?;

@@ -31,7 +31,6 @@ pub(super) struct Roles {
     sluice: PathBuf,
     folder: PathBuf,
     line_kbit: u32,
-    errors_seen: usize,
     pub(super) control: Option<Process>,
     pub(super) gateway: Option<Process>,
     pub(super) connector: Option<Process>,
@@ -46,16 +45,7 @@ impl Roles {
         let folder = folder.join("roles");
         fs::create_dir_all(folder.join("../logs"))?;
         fs::create_dir_all(&folder)?;
-        Ok(Self {
-            sluice,
-            folder,
-            line_kbit,
-            errors_seen: 0,
-            control: None,
-            gateway: None,
-            connector: None,
-            edge: None,
-        })
+        Ok(Self { sluice, folder, line_kbit, control: None, gateway: None, connector: None, edge: None })
     }
 
     /// Control's data folder.
@@ -145,8 +135,8 @@ impl Roles {
         Ok(pids)
     }
 
-    /// Our own programs have not logged an error, nor panicked, since this was last asked.
-    pub(super) fn no_new_errors(&mut self) -> Result<()> {
+    /// Our own programs have not logged an error, nor panicked.
+    pub(super) fn no_errors(&self) -> Result<()> {
         let mut errors = Vec::new();
         for role in ROLES {
             let log = fs::read(self.logs().join(format!("{role}.log"))).unwrap_or_default();
@@ -154,10 +144,18 @@ impl Roles {
             let log = String::from_utf8_lossy(&log);
             errors.extend(log.lines().filter(bad).map(|line| format!("{role}: {line}")));
         }
-        let new = errors.get(self.errors_seen..).unwrap_or_default().join("\n");
-        self.errors_seen = errors.len();
-        ensure!(new.is_empty(), "everything was observed, but our programs logged errors:\n{new}");
+        ensure!(errors.is_empty(), "everything was observed, but our programs logged errors:\n{}", errors.join("\n"));
         Ok(())
+    }
+
+    /// All four run, and [`Self::no_errors`].
+    pub(super) fn alive_and_without_errors(&mut self) -> Result<()> {
+        let all = [&mut self.control, &mut self.gateway, &mut self.connector, &mut self.edge];
+        for (role, process) in ROLES.iter().zip(all) {
+            let process = process.as_mut().with_context(|| format!("{role} was not started"))?;
+            ensure!(process.running()?, "{role} has ended:\n{}", process.tail());
+        }
+        self.no_errors()
     }
 
     fn logs(&self) -> PathBuf {

@@ -124,7 +124,12 @@ pub(super) fn enrolled(world: &mut World, evidence: &mut Evidence) -> Result<()>
     ensure!(url.contains(EST), "discovery points to {url}, not to {EST}");
     let addresses = world.hub.resolve(EST)?;
     ensure!(addresses.contains(&GATEWAY.0.into()), "the edge's resolver answers {EST} with {addresses:?}");
-    evidence.saw(format!("hint: {url} (option 43), {EST} is {addresses:?} (edge's DNS)"));
+    let document = world.hub.discovery(&lease.router)?;
+    ensure!(document.contains(EST), "the discovery document does not name {EST}: {document}");
+    evidence.saw(format!(
+        "hint: {url} (option 43), {EST} is {addresses:?} (edge's DNS), discovery document {}",
+        document.split_whitespace().collect::<Vec<_>>().join(" ")
+    ));
     evidence
         .saw("right used: the one-time code in the hub's image; trust used: the hub root pinned in the hub's image");
     let began = Instant::now();
@@ -168,7 +173,7 @@ fn leave_staging(world: &World, evidence: &mut Evidence) -> Result<()> {
 /// Step 10.
 pub(super) fn revoked(world: &mut World, evidence: &mut Evidence) -> Result<()> {
     let to = (USER.0, Echo::PORT).into();
-    let mut stream = Stream::start(world.hub.ns(), to, world.folder(), &world.logs())?;
+    let mut stream = Stream::start(&world.demo, world.hub.ns(), to, world.folder(), &world.logs())?;
     thread::sleep(Duration::from_secs(1));
     ensure!(stream.flows(QUIET), "the hub's stream stopped before the hub was revoked");
     let asked = now_ms();

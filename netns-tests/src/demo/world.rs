@@ -91,6 +91,7 @@ pub(super) struct World {
     /// Probes on the line before any sluice ran: idle, and with bulk up and down.
     pub(super) before: [Measured; 3],
     pub(super) places: Places,
+    pub(super) demo: PathBuf,
     broken: Option<u8>,
     _topology: Topology,
     folder: TempDir,
@@ -111,7 +112,7 @@ impl World {
         let listen = roundup::listen(ROUNDUP.0.into());
         let roundup = Roundup::start(&places.roundup, &installed, &tracker, listen, ROUNDUP_URL, issues)?;
         let servers = Servers::start(&places.user, USER.0.into(), &logs)?;
-        let echo = Echo::start(&places.user, &USER.sockets(Echo::PORT), &logs)?;
+        let echo = Echo::start(&options.demo, &places.user, &USER.sockets(Echo::PORT), &logs)?;
         let before = step_line::before(&places, &servers)?;
         let authority = Authority::create(&folder.path().join("authority"))?;
         let browser = |name: &str| Browser::new(&places.user, &folder.path().join(name), authority.root());
@@ -127,6 +128,7 @@ impl World {
             authority,
             before,
             places,
+            demo: options.demo.clone(),
             broken: options.broken,
             _topology: topology,
             folder,
