@@ -1,1 +1,194 @@
-//! placeholder
+//! The connector's agent: dials out to every gateway of its tenant, judges each stream itself, resolves and connects.
+//!
+//! Nothing listens here and nothing of a stream is kept; the only file is the newest allow-list's number.
+
+mod dial;
+mod link;
+mod pause;
+mod position;
+mod stream;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context;
+use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
+use sluice_connector_wire::{
+    AllowListKeeper, ConnectorDocument, Gatekeeper, GatewayEndpoint, ListRefused, SPENT_PER_CALLER,
+};
+use sluice_node_identity::{Principal, Role, SpiffeId, UnixTime};
+use thiserror::Error;
+use tokio::sync::{Semaphore, watch};
+
+use crate::position::PositionFile;
+
+/// Gives a TLS configuration; asked for each connection, so that a renewed certificate is shown.
+pub type ClientTls = Arc<dyn Fn() -> anyhow::Result<Arc<ClientConfig>> + Send + Sync>;
+/// Gives a TLS configuration; asked for each sealed stream.
+pub type ServerTls = Arc<dyn Fn() -> anyhow::Result<Arc<ServerConfig>> + Send + Sync>;
+
+/// What an agent is made of.
+pub struct Pieces {
+    /// `spiffe://<trust-domain>/tenant/<t>/connector/<id>`, as in its certificate.
+    pub name: SpiffeId,
+    /// Thumbprint of the tenant's policy key that came with the join code.
+    pub policy_thumbprint: String,
+    /// Root of all nodes.
+    pub node_root: CertificateDer<'static>,
+    /// Shows the node's certificate. Its verifier and ALPN are replaced: a gateway is known by its SPIFFE ID.
+    pub client: ClientTls,
+    /// Shows the node's certificate and requires one under the node root. Its ALPN is replaced.
+    pub server: ServerTls,
+    /// Where `allow-list.json` is kept.
+    pub state_dir: PathBuf,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Everything an agent bounds; the defaults are the hardened ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Time for a TCP connection to a gateway, for each TLS handshake and for each first frame: 10 s.
+    pub handshake: Duration,
+    /// Time to resolve a target: 5 s.
+    pub resolve: Duration,
+    /// Time to connect to a target, all its addresses together: 10 s.
+    pub connect: Duration,
+    /// Streams of all tunnels: 512.
+    pub streams: usize,
+    /// Names being resolved at a time: 64.
+    pub resolving: usize,
+    /// Gateways in a document: 64.
+    pub gateways: usize,
+    /// Time that running streams get when the agent stops: 30 s.
+    pub drain: Duration,
+    /// First pause before dialling a gateway again: 500 ms. It doubles up to `pause_max`, and is spread.
+    pub pause_min: Duration,
+    /// Longest such pause: 30 s.
+    pub pause_max: Duration,
+    /// Spent tokens remembered per caller: 65,536.
+    pub spent_per_caller: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            resolve: Duration::from_secs(5),
+            connect: Duration::from_secs(10),
+            streams: 512,
+            resolving: 64,
+            gateways: 64,
+            drain: Duration::from_secs(30),
+            pause_min: Duration::from_millis(500),
+            pause_max: Duration::from_secs(30),
+            spent_per_caller: SPENT_PER_CALLER,
+        }
+    }
+}
+
+/// Why a document was refused; what ran before goes on.
+#[derive(Debug, Error)]
+pub enum DocumentRefused {
+    /// More gateways than the agent may keep tunnels to, or one twice.
+    #[error("the document names {0} gateways or one of them twice; at most {1}, each once")]
+    Gateways(usize, usize),
+    /// Its allow-list.
+    #[error(transparent)]
+    List(#[from] ListRefused),
+    /// The list's number could not be stored, so that it might go back after a restart.
+    #[error("the allow-list's number cannot be stored in the state directory: {0:#}")]
+    Position(anyhow::Error),
+}
+
+/// A connector. Cloning gives another handle to the same one.
+#[derive(Clone)]
+pub struct Agent {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    pieces: Pieces,
+    gatekeeper: Mutex<Gatekeeper>,
+    position: PositionFile,
+    gateways: watch::Sender<Vec<GatewayEndpoint>>,
+    /// Counts lists taken into use; running streams look again at each.
+    lists: watch::Sender<u64>,
+    streams: Arc<Semaphore>,
+    resolving: Arc<Semaphore>,
+}
+
+impl Agent {
+    /// Reads what was stored. Opens no connection yet.
+    ///
+    /// # Errors
+    /// The name is not a connector's, or the stored position cannot be read: an agent that forgot its list's number
+    /// would let an old list in.
+    pub fn open(pieces: Pieces) -> anyhow::Result<Self> {
+        let Principal::Node { tenant, role: Role::Connector, id } = &pieces.name.principal else {
+            anyhow::bail!("{} is not a connector's name", pieces.name);
+        };
+        let position = PositionFile::new(&pieces.state_dir);
+        let kept = position.read().context("reading the stored allow-list position")?;
+        let keeper = AllowListKeeper::new(tenant.clone(), id.clone(), pieces.policy_thumbprint.clone(), kept);
+        let gatekeeper = Gatekeeper::new(keeper, pieces.limits.spent_per_caller, now());
+        let shared = Shared {
+            gatekeeper: Mutex::new(gatekeeper),
+            position,
+            gateways: watch::Sender::new(Vec::new()),
+            lists: watch::Sender::new(0),
+            streams: Arc::new(Semaphore::new(pieces.limits.streams)),
+            resolving: Arc::new(Semaphore::new(pieces.limits.resolving)),
+            pieces,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Takes a document into use, all or nothing. The list's number is on disk before the list counts.
+    ///
+    /// # Errors
+    /// [`DocumentRefused`].
+    pub fn apply(&self, document: &ConnectorDocument) -> Result<(), DocumentRefused> {
+        let gateways = &document.gateways;
+        let most = self.shared.pieces.limits.gateways;
+        let repeated =
+            gateways.iter().enumerate().any(|(at, one)| gateways.iter().skip(at + 1).any(|o| o.id == one.id));
+        if gateways.len() > most || repeated {
+            return Err(DocumentRefused::Gateways(gateways.len(), most));
+        }
+        {
+            let mut gatekeeper = self.shared.gatekeeper();
+            let position = gatekeeper.check_list(&document.allow_list, now())?;
+            if let Some(position) = &position {
+                self.shared.position.write(position).map_err(DocumentRefused::Position)?;
+            }
+            gatekeeper.offer_list(&document.allow_list, now())?;
+        }
+        self.shared.lists.send_modify(|count| *count += 1);
+        self.shared.gateways.send_if_modified(|before| {
+            let changed = before != gateways;
+            before.clone_from(gateways);
+            changed
+        });
+        Ok(())
+    }
+
+    /// Keeps a tunnel to every gateway until `shutdown` is true, then lets running streams end.
+    pub async fn run(&self, shutdown: watch::Receiver<bool>) {
+        link::keep_all(self.shared.clone(), shutdown).await;
+    }
+}
+
+impl Shared {
+    fn gatekeeper(&self) -> MutexGuard<'_, Gatekeeper> {
+        // A panic while judging leaves at worst a token spent that opened nothing.
+        self.gatekeeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn now() -> UnixTime {
+    UnixTime::from(SystemTime::now())
+}

@@ -1,0 +1,73 @@
+//! Reaching a target: resolve here, ask the dial guard, connect to the address that was checked.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use sluice_connector_wire::{Granted, Refusal};
+use sluice_node_reach::{DialGuard, MAX_ADDRESSES};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+
+use crate::Shared;
+
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TRIES: u32 = 3;
+
+/// Connects to the target of `granted`.
+pub(crate) async fn dial(shared: &Shared, granted: &Granted) -> Result<TcpStream, Refusal> {
+    let target = granted.target();
+    let addresses = match target.host.parse::<IpAddr>() {
+        Ok(address) => vec![address],
+        Err(_) => resolve(shared, target.host.clone(), target.port).await?,
+    };
+    let guard = DialGuard::new(granted.networks().to_vec());
+    let permitted = guard.permit(&addresses, target.port).map_err(|why| {
+        tracing::warn!(resource = %granted.resource(), caller = granted.caller(), %why, "dial guard refused a target");
+        Refusal::Forbidden
+    })?;
+    timeout(shared.pieces.limits.connect, connect(permitted.addresses())).await.map_err(|_| Refusal::TimedOut)?
+}
+
+async fn resolve(shared: &Shared, host: String, port: u16) -> Result<Vec<IpAddr>, Refusal> {
+    let room = Arc::clone(&shared.resolving).try_acquire_owned().map_err(|_| Refusal::Busy)?;
+    // The system's resolver cannot be cancelled, so the room is kept until it has really answered.
+    let lookup = tokio::spawn(async move {
+        let found = lookup_host((host.as_str(), port)).await.map(|all| all.take(MAX_ADDRESSES).collect::<Vec<_>>());
+        drop(room);
+        found
+    });
+    let found = timeout(shared.pieces.limits.resolve, lookup).await.map_err(|_| Refusal::Unresolved)?;
+    let found: io::Result<Vec<SocketAddr>> = found.map_err(|_| Refusal::Unresolved)?;
+    let addresses: Vec<IpAddr> = found.map_err(|_| Refusal::Unresolved)?.iter().map(SocketAddr::ip).collect();
+    if addresses.is_empty() { Err(Refusal::Unresolved) } else { Ok(addresses) }
+}
+
+async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Refusal> {
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(tcp) => {
+                if let Err(error) = tcp.set_nodelay(true).and_then(|()| keep_alive(&tcp)) {
+                    tracing::debug!(%error, "socket options were not taken");
+                }
+                return Ok(tcp);
+            }
+            Err(error) => tracing::debug!(%error, "a target's address did not answer"),
+        }
+    }
+    Err(Refusal::Unreachable)
+}
+
+/// Notices a peer that vanished without a word.
+pub(crate) fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
+    let options =
+        TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER).with_interval(KEEP_ALIVE_EVERY).with_retries(KEEP_ALIVE_TRIES);
+    SockRef::from(tcp).set_tcp_keepalive(&options)
+}
