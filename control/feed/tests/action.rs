@@ -77,6 +77,18 @@ fn u1_what_is_no_longer_valid_is_not_written() {
 }
 
 #[test]
+fn u1_the_declared_check_is_asked_of_the_fresh_row() {
+    let check = "check = { column = \"status\", compare = \"ne\", value = \"resolved\" }";
+    assert!(ROUNDUP.contains(check));
+    let text = ROUNDUP.replace(check, "check = { column = \"status\", value = \"unread\" }");
+    let declaration = Declaration::parse(&text).unwrap();
+    let mut plan = Plan::new(&declaration, &declaration.actions[0], row(), NOW).unwrap();
+    plan.step(Input::Begin);
+    plan.step(Input::Response(&issue("deferred", "a")));
+    assert!(matches!(plan.step(Input::Judged(true)), Next::Finish(Outcome::TooLate(_))));
+}
+
+#[test]
 fn u1_a_stale_etag_is_looked_at_again() {
     let answers = [issue("unread", "a"), status(412), issue("unread", "b"), status(204), issue("resolved", "c")];
     let (sent, outcome) = run(&answers, true);
