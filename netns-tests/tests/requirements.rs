@@ -70,3 +70,23 @@ fn every_row_names_the_tests_that_prove_it() {
         stale.join("\n")
     );
 }
+
+#[test]
+fn every_test_that_known_cves_names_exists() {
+    let page = fs::read_to_string(root().join("docs/known-cves.md")).expect("docs/known-cves.md is there");
+    let listed = Command::new("git").args(["ls-files", "*.rs"]).current_dir(root()).output().unwrap();
+    let sources: String = String::from_utf8(listed.stdout)
+        .unwrap()
+        .lines()
+        .filter_map(|file| fs::read_to_string(root().join(file)).ok())
+        .collect();
+    let mut named = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| found in")) {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        for test in tests.split('`').skip(1).step_by(2) {
+            assert!(sources.contains(&format!("fn {test}(")), "docs/known-cves.md names {test}, which does not exist");
+            named += 1;
+        }
+    }
+    assert!(named >= 10, "only {named} tests are named");
+}
