@@ -148,6 +148,17 @@ impl Roles {
         Ok(())
     }
 
+    /// Asks every role to end; each must drain and exit with 0.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        let all = [self.edge.take(), self.connector.take(), self.gateway.take(), self.control.take()];
+        for (role, process) in ["edge", "connector", "gateway", "control"].iter().zip(all) {
+            let Some(process) = process else { continue };
+            let status = process.stop()?;
+            ensure!(status.success(), "{role} ended with {status} after SIGTERM");
+        }
+        Ok(())
+    }
+
     /// All four run, and [`Self::no_errors`].
     pub(super) fn alive_and_without_errors(&mut self) -> Result<()> {
         let all = [&mut self.control, &mut self.gateway, &mut self.connector, &mut self.edge];

@@ -161,10 +161,17 @@ impl World {
         ]
     }
 
-    /// Ends all programs, then removes the namespaces. Keeps the logs where asked, or in place when `keep`.
-    pub(super) fn end(self, keep_logs: Option<PathBuf>, keep: bool) -> Result<Option<PathBuf>> {
+    /// Ends all programs, then removes the namespaces. Keeps the logs where asked, or after a failed step.
+    pub(super) fn end(mut self, keep_logs: Option<PathBuf>, failed: bool) -> Result<Option<PathBuf>> {
+        let drained = if failed { Ok(()) } else { self.roles.stop() };
+        let keep = failed || drained.is_err();
+        let kept = self.keep_logs(keep_logs, keep)?;
+        drained.map(|()| kept)
+    }
+
+    fn keep_logs(&self, wanted: Option<PathBuf>, keep: bool) -> Result<Option<PathBuf>> {
         let logs = self.logs();
-        let kept = match keep_logs {
+        let kept = match wanted {
             Some(wanted) => wanted,
             None if keep => std::env::temp_dir().join(format!("sluice-demo-logs-{}", std::process::id())),
             None => return Ok(None),
