@@ -111,10 +111,12 @@ mod tests {
     use super::*;
     use crate::document::sample;
 
+    type Spoil = fn(&mut EdgeDocument);
+
     #[test]
     fn the_sample_is_accepted_and_each_fault_refused() {
         sample().check().unwrap();
-        let faults: [(&str, fn(&mut EdgeDocument)); 10] = [
+        let faults: [(&str, Spoil); 10] = [
             ("empty class", |d| d.classes[0].vendor_class.clear()),
             ("long class", |d| d.classes[0].vendor_class = "x".repeat(256)),
             ("many classes", |d| d.classes = vec![d.classes[0].clone(); MAX_CLASSES + 1]),

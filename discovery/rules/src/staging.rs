@@ -1,7 +1,8 @@
 //! Who may pass beyond the edge: staged until a hub in good standing has checked in, staged again on any doubt.
 //!
-//! A check-in binds a certificate's hub, an Ethernet address and an IP address. Every change comes out as an
-//! [`Action`] for the kernel writer; what is not admitted is staged, so forgetting is safe.
+//! A check-in binds a certificate's hub, an Ethernet address and an IP address; the same device's other addresses
+//! follow it ([`Staging::observe`]). Every change comes out as an [`Action`] for the kernel writer; what is not
+//! admitted is staged, so forgetting is safe.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +22,7 @@ pub const MAX_AGE_SECONDS: u64 = 3 * CHECK_IN_SECONDS;
 pub const HOLD_SECONDS: u64 = CHECK_IN_SECONDS;
 /// Most hubs admitted at a time.
 pub const MAX_HUBS: usize = 4096;
-/// Most addresses admitted for one hub; the one not heard of for longest goes first.
+/// Most addresses admitted for one hub; the one not heard of for longest goes first, but not while it is in use.
 pub const MAX_ADDRESSES: usize = 8;
 /// Most names held because of conflicts.
 pub const MAX_HELD: usize = 4096;
@@ -92,7 +93,9 @@ enum Claim {
 struct Admitted {
     key: Fingerprint,
     mac: Mac,
-    /// Address → last check-in from it. Never empty.
+    /// Last check-in.
+    at: UnixTime,
+    /// Address → when it was last seen to be this device's. Never empty.
     addresses: BTreeMap<IpAddr, UnixTime>,
 }
 
@@ -163,22 +166,51 @@ impl Staging {
         let hub = self.hubs.entry(seen.hub.clone()).or_insert_with(|| Admitted {
             key: seen.key.clone(),
             mac,
+            at: now,
             addresses: BTreeMap::new(),
         });
         hub.key = seen.key.clone();
-        hub.addresses.insert(seen.address, now);
-        if hub.addresses.len() > MAX_ADDRESSES {
-            let others = hub.addresses.iter().filter(|(address, _)| **address != seen.address);
-            if let Some(oldest) = others.min_by_key(|(_, at)| **at).map(|(address, _)| *address) {
-                hub.addresses.remove(&oldest);
-                self.by_address.remove(&oldest);
-                actions.push(Action::Restage { mac, address: oldest });
-            }
+        hub.at = now;
+        if !hub.addresses.contains_key(&seen.address)
+            && let Some(oldest) = hub.surplus()
+        {
+            self.forget(&seen.hub, &[oldest], actions);
         }
         self.by_mac.insert(mac, seen.hub.clone());
-        self.by_address.insert(seen.address, seen.hub.clone());
-        // Said at every check-in, not only the first: the kernel's set heals, and its time-out starts again.
+        self.add(&seen.hub, seen.address, now);
+        // Said at every check-in, not only the first: so the kernel's set heals.
         actions.push(Action::Admit { mac, address: seen.address });
+    }
+
+    fn add(&mut self, hub: &HubId, address: IpAddr, now: UnixTime) {
+        if let Some(known) = self.hubs.get_mut(hub) {
+            known.addresses.insert(address, now);
+            self.by_address.insert(address, hub.clone());
+        }
+    }
+
+    /// `address` is known to be `mac`'s, by its lease (IPv4) or by the neighbour table (IPv6). When that device is
+    /// admitted, the address is too, unless somebody else has proved it or there are too many.
+    pub fn observe(&mut self, mac: Mac, address: IpAddr, now: UnixTime) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(hub) = self.by_mac.get(&mac).cloned() else { return actions };
+        let Some(known) = self.hubs.get_mut(&hub) else { return actions };
+        if let Some(last) = known.addresses.get_mut(&address) {
+            *last = now;
+            return actions;
+        }
+        if self.by_address.contains_key(&address) || self.held.contains_key(&Claim::Address(address)) {
+            return actions;
+        }
+        if let Some(oldest) = known.surplus() {
+            if known.addresses.get(&oldest).is_some_and(|last| now.since(*last) < CHECK_IN_SECONDS) {
+                return actions;
+            }
+            self.forget(&hub, &[oldest], &mut actions);
+        }
+        self.add(&hub, address, now);
+        actions.push(Action::Admit { mac, address });
+        actions
     }
 
     /// Stages everybody who has a part in a conflict, and keeps what they claimed from admission for a while.
@@ -231,17 +263,11 @@ impl Staging {
     /// Stages devices that have not checked in for [`MAX_AGE_SECONDS`], and ends holds; to be called every few seconds.
     pub fn tick(&mut self, now: UnixTime) -> Vec<Action> {
         self.held.retain(|_, until| *until > now);
+        let late = self.hubs.iter().filter(|(_, known)| now.since(known.at) > MAX_AGE_SECONDS);
+        let late: Vec<HubId> = late.map(|(hub, _)| hub.clone()).collect();
         let mut actions = Vec::new();
-        let mut late = Vec::new();
-        for (hub, known) in &self.hubs {
-            let old = known.addresses.iter().filter(|(_, at)| now.since(**at) > MAX_AGE_SECONDS);
-            let old: Vec<IpAddr> = old.map(|(address, _)| *address).collect();
-            if !old.is_empty() {
-                late.push((hub.clone(), old));
-            }
-        }
-        for (hub, addresses) in late {
-            self.forget(&hub, &addresses, &mut actions);
+        for hub in late {
+            self.remove(&hub, &mut actions);
         }
         actions
     }
@@ -291,6 +317,14 @@ impl Staging {
             self.by_mac.remove(&known.mac);
             self.hubs.remove(hub);
         }
+    }
+}
+
+impl Admitted {
+    /// The address that must go before another comes.
+    fn surplus(&self) -> Option<IpAddr> {
+        let oldest = self.addresses.iter().min_by_key(|(_, last)| **last).map(|(address, _)| *address);
+        oldest.filter(|_| self.addresses.len() >= MAX_ADDRESSES)
     }
 }
 

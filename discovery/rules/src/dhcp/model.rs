@@ -100,14 +100,13 @@ proptest! {
             let outcome = server.handle(&bytes, None, now);
             expected.clear();
             match &step {
+                // A decline beyond a device's share is ignored; then the promise stands.
                 Step::Release(d, a) | Step::Decline(d, a)
-                    if model.promised.get(&ip(*a)).is_some_and(|(holder, _)| *holder == mac(*d)) =>
+                    if model.promised.get(&ip(*a)).is_some_and(|(holder, _)| *holder == mac(*d))
+                        && (!outcome.ended.is_empty() || matches!(step, Step::Release(..))) =>
                 {
-                    // A decline beyond a device's share is ignored; then the promise stands.
-                    if !outcome.ended.is_empty() || matches!(step, Step::Release(..)) {
-                        model.promised.remove(&ip(*a));
-                        expected.push(Ended { mac: mac(*d), address: ip(*a) });
-                    }
+                    model.promised.remove(&ip(*a));
+                    expected.push(Ended { mac: mac(*d), address: ip(*a) });
                 }
                 _ => {}
             }

@@ -88,6 +88,12 @@ impl Server {
         self.leases.lease(address, now)
     }
 
+    /// The address `mac` has a lease in force on.
+    #[must_use]
+    pub fn address_of(&self, mac: Mac, now: UnixTime) -> Option<Ipv4Addr> {
+        self.leases.address_of(mac).filter(|address| self.lease(*address, now).is_some())
+    }
+
     /// All leases in force, by address.
     pub fn leases(&self, now: UnixTime) -> impl Iterator<Item = (Ipv4Addr, Lease)> {
         self.leases.live(now)

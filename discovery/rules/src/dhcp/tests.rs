@@ -89,7 +89,7 @@ fn e2_a_recognised_hub_is_told_where_to_enrol_and_others_are_not() {
         let url = b"https://est.acme.test";
         let vendor = [&[1, 21][..], url].concat();
         let sztp = [&[0, 21][..], url].concat();
-        assert_eq!(option(OptionCode::VendorExtensions), is_hub.then(|| Opt::VendorExtensions(vendor)));
+        assert_eq!(option(OptionCode::VendorExtensions), is_hub.then_some(Opt::VendorExtensions(vendor)));
         assert_eq!(
             option(OptionCode::CaptivePortal),
             is_hub.then(|| Opt::CaptivePortal("https://est.acme.test".into()))
@@ -222,15 +222,16 @@ fn a_scope_that_could_not_be_served_is_refused() {
 #[test]
 fn broken_packets_get_no_answer() {
     let good = packet(mac(1), MessageType::Discover, None, vec![]);
-    let cases: [(&str, Box<dyn Fn(&mut Vec<u8>)>, Malformed); 8] = [
-        ("reply", Box::new(|p| p[0] = 2), Malformed::Header),
-        ("long hardware address", Box::new(|p| p[2] = 255), Malformed::Header),
-        ("relayed", Box::new(|p| p[24] = 10), Malformed::Relayed),
-        ("group address", Box::new(|p| p[28] = 1), Malformed::Header),
-        ("no cookie", Box::new(|p| p[236] = 0), Malformed::Header),
-        ("server's type", Box::new(|p| p[242] = 5), Malformed::Kind),
-        ("option over the end", Box::new(|p| p[241] = 200), Malformed::Option(53)),
-        ("too long", Box::new(|p| p.resize(MAX_PACKET + 1, 0)), Malformed::Length),
+    type Spoil = fn(&mut Vec<u8>);
+    let cases: [(&str, Spoil, Malformed); 8] = [
+        ("reply", |p| p[0] = 2, Malformed::Header),
+        ("long hardware address", |p| p[2] = 255, Malformed::Header),
+        ("relayed", |p| p[24] = 10, Malformed::Relayed),
+        ("group address", |p| p[28] = 1, Malformed::Header),
+        ("no cookie", |p| p[236] = 0, Malformed::Header),
+        ("server's type", |p| p[242] = 5, Malformed::Kind),
+        ("option over the end", |p| p[241] = 200, Malformed::Option(53)),
+        ("too long", |p| p.resize(MAX_PACKET + 1, 0), Malformed::Length),
     ];
     for (what, spoil, fault) in cases {
         let mut server = Server::new(scope(50, 99));

@@ -13,6 +13,7 @@ enum Step {
     CheckIn { hub: u8, mac: u8, lease: u8, address: u8 },
     Standing { hub: u8, enrolled: bool },
     LeaseEnds { mac: u8, address: u8 },
+    Observe { mac: u8, address: u8 },
     Wait(u64),
 }
 
@@ -24,16 +25,19 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (n(), n(), n(), n()).prop_map(|(hub, mac, lease, address)| Step::CheckIn { hub, mac, lease, address }),
         2 => (n(), any::<bool>()).prop_map(|(hub, enrolled)| Step::Standing { hub, enrolled }),
         1 => (n(), n()).prop_map(|(mac, address)| Step::LeaseEnds { mac, address }),
+        2 => (n(), n()).prop_map(|(mac, address)| Step::Observe { mac, address }),
         2 => (0_u64..900).prop_map(Step::Wait),
     ]
 }
 
-/// A binding somebody proved: (hub, device, address, when).
-type Binding = (u8, u8, u8, UnixTime);
+/// A binding somebody proved, or that follows from one: (hub, device, address).
+type Binding = (u8, u8, u8);
 
 #[derive(Default)]
 struct Model {
     bindings: Vec<Binding>,
+    /// Hub → last check-in.
+    fresh: BTreeMap<u8, UnixTime>,
     held: Vec<(Claim, UnixTime)>,
     enrolled: BTreeSet<u8>,
 }
@@ -63,8 +67,17 @@ impl Model {
             return false;
         }
         self.bindings.retain(|b| b.2 != a);
-        self.bindings.push((h, m, a, now));
+        self.bindings.push((h, m, a));
+        self.fresh.insert(h, now);
         true
+    }
+
+    fn observe(&mut self, m: u8, a: u8) {
+        let held = self.held.iter().any(|(claim, _)| *claim == Claim::Address(v4(a)));
+        let owner = self.bindings.iter().find(|b| b.1 == m).map(|b| b.0);
+        if let (Some(h), false) = (owner, held || self.bindings.iter().any(|b| b.2 == a)) {
+            self.bindings.push((h, m, a));
+        }
     }
 }
 
@@ -80,7 +93,8 @@ proptest! {
             if let Step::Wait(seconds) = step { now = now.plus(seconds); }
             let mut actions = staging.tick(now);
             model.held.retain(|(_, until)| *until > now);
-            model.bindings.retain(|b| now.since(b.3) <= MAX_AGE_SECONDS);
+            let Model { bindings, fresh, .. } = &mut model;
+            bindings.retain(|b| fresh.get(&b.0).is_some_and(|at| now.since(*at) <= MAX_AGE_SECONDS));
             let feed = |model: &Model, n: u8| HubStanding { enrolled: model.enrolled.contains(&n), keys: vec![key(n)] };
             match step {
                 Step::Wait(_) => {}
@@ -98,6 +112,10 @@ proptest! {
                 Step::LeaseEnds { mac: m, address } => {
                     model.bindings.retain(|b| (b.1, b.2) != (m, address));
                     actions.extend(staging.lease_ended(mac(m), v4(address)));
+                }
+                Step::Observe { mac: m, address } => {
+                    model.observe(m, address);
+                    actions.extend(staging.observe(mac(m), v4(address), now));
                 }
             }
             for action in actions {

@@ -130,6 +130,25 @@ fn silence_of_hub_lease_or_control_never_opens_anything() {
 }
 
 #[test]
+fn other_addresses_follow_the_device_but_not_a_stranger() {
+    let mut staging = Staging::default();
+    assert_eq!(staging.observe(mac(1), v4(1), NOW), [], "staged devices stay staged");
+    check_in(&mut staging, &seen(1, 1, v4(1)), 1, NOW).0.unwrap();
+    check_in(&mut staging, &seen(2, 2, v4(2)), 2, NOW).0.unwrap();
+    assert_eq!(staging.observe(mac(1), v4(2), NOW), [], "another hub has proved that address");
+    assert_eq!(staging.observe(mac(1), v4(9), NOW), [Action::Admit { mac: mac(1), address: v4(9) }]);
+    for n in 20..60 {
+        staging.observe(mac(1), v4(n), NOW.plus(1));
+    }
+    assert_eq!(staging.hubs[&hub(1)].addresses.len(), MAX_ADDRESSES, "addresses in use are not pushed out");
+    assert!(staging.is_admitted(mac(1), v4(1)));
+    let later = NOW.plus(CHECK_IN_SECONDS + 1);
+    assert_eq!(staging.observe(mac(1), v4(99), later), [restage(1), Action::Admit { mac: mac(1), address: v4(99) }]);
+    assert_eq!(staging.tick(NOW.plus(MAX_AGE_SECONDS + 1)).len(), MAX_ADDRESSES + 1, "both hubs, all addresses");
+    assert!(staging.is_empty());
+}
+
+#[test]
 fn tables_are_bounded() {
     let mut staging = Staging::default();
     let v6 = |n: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n]);
