@@ -19,7 +19,7 @@ macro_rules! record {
     ($type:ty, $kind:ident, |$r:ident| $tenant:expr, $id:expr $(, [$($name:literal => $value:expr),* $(,)?])?) => {
         impl Record for $type {
             const KIND: Kind = Kind::$kind;
-            fn tenant(&self) -> &str { let $r = self; $tenant }
+            fn tenant(&self) -> &str { let $r = self; let _ = $r; $tenant }
             fn id(&self) -> &str { let $r = self; $id }
             $(fn index(&self) -> Vec<(&'static str, String)> { let $r = self; vec![$(($name, $value.to_string())),*] })?
         }
