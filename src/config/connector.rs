@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::NodeSection;
+use super::{NodeSection, node};
 
 /// Configuration of `sluice connector`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -13,7 +13,44 @@ use super::NodeSection;
 pub(crate) struct ConnectorConfig {
     /// Directory for the connector's identity, key and last good document. Made with mode 0700 when missing.
     pub(crate) state_dir: PathBuf,
+    /// Operating-system account that the connector becomes when started as root; `state_dir` is given to it.
+    #[serde(default = "node::default_user")]
+    pub(crate) user: String,
     /// How to reach control.
     #[serde(default)]
     pub(crate) control: NodeSection,
+    /// Bounds.
+    #[serde(default)]
+    pub(crate) limits: Limits,
+}
+
+/// Bounds on what gateways can make the connector hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// Streams of all tunnels at a time.
+    streams: usize,
+    /// Seconds that running streams get when the connector stops.
+    drain_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let defaults = sluice_connector_agent::Limits::default();
+        Self { streams: defaults.streams, drain_seconds: defaults.drain.as_secs() }
+    }
+}
+
+impl ConnectorConfig {
+    /// What the agent needs to know.
+    ///
+    /// # Errors
+    /// A bound of 0 would refuse everybody.
+    pub(crate) fn agent(&self) -> Result<sluice_connector_agent::Limits, &'static str> {
+        if self.limits.streams == 0 {
+            return Err("limits.streams = 0 would refuse everybody");
+        }
+        let drain = std::time::Duration::from_secs(self.limits.drain_seconds);
+        Ok(sluice_connector_agent::Limits { streams: self.limits.streams, drain, ..Default::default() })
+    }
 }

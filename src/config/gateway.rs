@@ -1,11 +1,14 @@
-//! The gateway's local file: what the box is plugged into. Everything else comes from control.
+//! The gateway's local file: what the box is plugged into. Everything else comes from control, and what is forbidden
+//! here control cannot allow.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use ipnetwork::IpNetwork;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sluice_gateway_proxy::{HostCertificate, Settings};
 
-use super::{NodeSection, SecretFile};
+use super::{NodeSection, SecretFile, node};
 
 /// Configuration of `sluice gateway`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -13,6 +16,9 @@ use super::{NodeSection, SecretFile};
 pub(crate) struct GatewayConfig {
     /// Directory for the gateway's identity, keys and last good document. Made with mode 0700 when missing.
     pub(crate) state_dir: PathBuf,
+    /// Operating-system account that the gateway becomes when started as root; `state_dir` is given to it.
+    #[serde(default = "node::default_user")]
+    pub(crate) user: String,
     /// Addresses to accept TLS on: users, tunnels, relays and spliced names all come to the same port.
     #[serde(default = "default_listen")]
     pub(crate) listen: Vec<SocketAddr>,
@@ -22,6 +28,20 @@ pub(crate) struct GatewayConfig {
     /// Certificates for the login host and the apps' hosts.
     #[serde(default)]
     pub(crate) certificates: Vec<CertificateFiles>,
+    /// Private networks (CIDR) in which control may lie: spliced names and users' pages may be dialled there.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(crate) control_networks: Vec<IpNetwork>,
+    /// Networks (CIDR) in which no app is dialled, whatever control says.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(crate) forbidden_networks: Vec<IpNetwork>,
+    /// PEM bundle of the authorities that vouch for applications reached by TLS.
+    #[serde(default = "default_upstream_roots")]
+    pub(crate) upstream_roots: PathBuf,
+    /// Bounds.
+    #[serde(default)]
+    pub(crate) limits: Limits,
 }
 
 /// One certificate with its key.
@@ -36,6 +56,96 @@ pub(crate) struct CertificateFiles {
     pub(crate) key_file: SecretFile,
 }
 
+/// Bounds on what strangers can make the gateway hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// Connections at a time.
+    connections: usize,
+    /// Connections at a time from one address (IPv6: one /64).
+    connections_per_address: usize,
+    /// Seconds for the ClientHello, for the handshake, and for each request head.
+    handshake_seconds: u64,
+    /// Seconds after which a kept connection without a request is closed.
+    idle_seconds: u64,
+    /// Seconds after which a spliced connection on which nothing moves is closed.
+    splice_idle_seconds: u64,
+    /// Seconds for connecting to an application.
+    connect_seconds: u64,
+    /// Login attempts a minute from one address (IPv6: one /64).
+    logins_per_address: u32,
+    /// Login attempts a minute for one name.
+    logins_per_name: u32,
+    /// Seconds that a stopping gateway waits for requests to end.
+    drain_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let defaults = sluice_gateway_proxy::Limits::default();
+        Self {
+            connections: defaults.connections,
+            connections_per_address: defaults.connections_per_address,
+            handshake_seconds: defaults.handshake.as_secs(),
+            idle_seconds: defaults.idle.as_secs(),
+            splice_idle_seconds: defaults.splice_idle.as_secs(),
+            connect_seconds: defaults.connect.as_secs(),
+            logins_per_address: defaults.logins_per_address,
+            logins_per_name: defaults.logins_per_name,
+            drain_seconds: defaults.drain.as_secs(),
+        }
+    }
+}
+
+impl GatewayConfig {
+    /// What the listener needs to know.
+    ///
+    /// # Errors
+    /// A bound of 0 would refuse everybody.
+    pub(crate) fn proxy(&self) -> Result<Settings, &'static str> {
+        let certificate = |files: &CertificateFiles| HostCertificate {
+            hosts: files.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            chain: files.chain_file.clone(),
+            key: files.key_file.path().to_owned(),
+        };
+        Ok(Settings {
+            listen: self.listen.clone(),
+            certificates: self.certificates.iter().map(certificate).collect(),
+            control_networks: self.control_networks.clone(),
+            forbidden_networks: self.forbidden_networks.clone(),
+            upstream_roots: self.upstream_roots.clone(),
+            limits: self.limits.proxy()?,
+        })
+    }
+}
+
+impl Limits {
+    fn proxy(&self) -> Result<sluice_gateway_proxy::Limits, &'static str> {
+        let numbers = [self.connections, self.connections_per_address];
+        let seconds = [self.handshake_seconds, self.idle_seconds, self.splice_idle_seconds, self.connect_seconds];
+        let logins = [self.logins_per_address, self.logins_per_name];
+        if numbers.contains(&0) || seconds.contains(&0) || logins.contains(&0) {
+            return Err("a limit of 0 would refuse everybody; only limits.drain_seconds may be 0");
+        }
+        Ok(sluice_gateway_proxy::Limits {
+            connections: self.connections,
+            connections_per_address: self.connections_per_address,
+            handshake: Duration::from_secs(self.handshake_seconds),
+            idle: Duration::from_secs(self.idle_seconds),
+            splice_idle: Duration::from_secs(self.splice_idle_seconds),
+            connect: Duration::from_secs(self.connect_seconds),
+            logins_per_address: self.logins_per_address,
+            logins_per_name: self.logins_per_name,
+            drain: Duration::from_secs(self.drain_seconds),
+            ..sluice_gateway_proxy::Limits::default()
+        })
+    }
+}
+
 fn default_listen() -> Vec<SocketAddr> {
-    vec![SocketAddr::from(([0, 0, 0, 0], 443)), SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 443))]
+    Settings::default().listen
+}
+
+fn default_upstream_roots() -> PathBuf {
+    Settings::default().upstream_roots
 }

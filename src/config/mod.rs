@@ -1,6 +1,7 @@
 //! Configuration files: one TOML file per role, read whole or refused whole.
 
 pub(crate) mod connector;
+pub(crate) mod control;
 pub(crate) mod gateway;
 mod node;
 #[cfg(test)]

@@ -9,13 +9,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The `[control]` table; `state_dir` stands beside it at the top of each node's file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct NodeSection {
     /// File (mode 0600) with the join code that `sluice admin node add` printed. Only read until the node has joined.
     pub(crate) join_code_file: Option<PathBuf>,
     /// Dial this `ip:port` instead of resolving the host in the join code. What is verified stays the same.
     pub(crate) address: Option<SocketAddr>,
+    /// Seconds of control's silence after which nothing new (session, ticket, enrolment) is granted.
+    pub(crate) max_stale_seconds: u64,
+}
+
+impl Default for NodeSection {
+    fn default() -> Self {
+        Self { join_code_file: None, address: None, max_stale_seconds: MAX_STALE_SECONDS }
+    }
 }
 
 impl NodeSection {
@@ -28,3 +36,11 @@ impl NodeSection {
         }
     }
 }
+
+/// Whom a node becomes when started as root and not told otherwise.
+pub(super) fn default_user() -> String {
+    "nobody".to_owned()
+}
+
+/// A day.
+const MAX_STALE_SECONDS: u64 = 24 * 3600;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Write, path::Path};
 
 use serde_json::Value as Schema;
 
-use super::{connector::ConnectorConfig, gateway::GatewayConfig, shape};
+use super::{connector::ConnectorConfig, control::ControlConfig, gateway::GatewayConfig, shape};
 
 const HEAD: &str = "# Configuration\n\n\
 Every role reads one TOML file: `sluice <role> --config FILE`. `--check` validates it, prints what is in effect and \
@@ -17,6 +17,7 @@ it.\n";
 fn roles() -> Vec<(&'static str, Schema)> {
     vec![
         ("connector", schemars::schema_for!(ConnectorConfig).to_value()),
+        ("control", schemars::schema_for!(ControlConfig).to_value()),
         ("gateway", schemars::schema_for!(GatewayConfig).to_value()),
     ]
 }

@@ -122,7 +122,7 @@ pub async fn recognise(state: &AdminState, text: &str) -> Result<Caller, ApiErro
     Ok(Caller { token: found.id, tenant: found.tenant, rights })
 }
 
-fn parse(text: &str) -> Option<(&str, Fingerprint)> {
+pub(super) fn parse(text: &str) -> Option<(&str, Fingerprint)> {
     let (id, secret) = text.strip_prefix(TOKEN_PREFIX)?.split_once('_')?;
     let plain = id.len() == ID_BYTES.saturating_mul(2) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     let secret: [u8; SECRET_BYTES] = URL_SAFE_NO_PAD.decode(secret).ok()?.try_into().ok()?;

@@ -30,9 +30,7 @@ async fn make(
     }
     let rights = request.rights.unwrap_or(Rights::Administrator);
     if rights == Rights::FullAdministrator && caller.rights != rights {
-        return Err(ApiError::forbidden(
-            "a token cannot make a stronger one; ask a full administrator",
-        ));
+        return Err(ApiError::forbidden("a token cannot make a stronger one; ask a full administrator"));
     }
     let full = usize::try_from(MAX_TOKENS).unwrap_or(usize::MAX);
     if tokens_of(state, tenant.as_ref()).await?.len() >= full {

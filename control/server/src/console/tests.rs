@@ -1,1 +1,153 @@
+//! The console's pages: sign in, look, revoke.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use axum::{
+    body::Body,
+    http::{HeaderMap, Request, StatusCode, header},
+};
+use http_body_util::BodyExt;
+use serde_json::json;
+use sluice_node_identity::UnixTime;
+use tower::ServiceExt;
+
+use super::{COOKIE, MAX_SESSIONS, SESSION_SECONDS, Sessions, session::cookie};
+use crate::admin_api::tests::World;
+
+async fn send(
+    world: &World,
+    method: &str,
+    path: &str,
+    held: &str,
+    form: Option<String>,
+) -> (StatusCode, HeaderMap, String) {
+    send_from(world, method, path, held, form, "same-origin").await
+}
+
+async fn send_from(
+    world: &World,
+    method: &str,
+    path: &str,
+    held: &str,
+    form: Option<String>,
+    site: &str,
+) -> (StatusCode, HeaderMap, String) {
+    let mut request = Request::builder().method(method).uri(path).header("sec-fetch-site", site);
+    if !held.is_empty() {
+        request = request.header(header::COOKIE, held);
+    }
+    if form.is_some() {
+        request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    }
+    let request = request.body(form.map_or_else(Body::empty, Body::from)).unwrap();
+    let answer = world.router.clone().oneshot(request).await.unwrap();
+    let (parts, body) = answer.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    (parts.status, parts.headers, String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+async fn sign_in(world: &World, token: &str) -> String {
+    let (status, headers, page) = send(world, "POST", "/login", "", Some(format!("token={token}"))).await;
+    assert_eq!(status, StatusCode::SEE_OTHER, "{page}");
+    let cookie = headers[header::SET_COOKIE].to_str().unwrap();
+    for part in ["__Host-", "Path=/", "Secure", "HttpOnly", "SameSite=Strict"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+fn hidden(page: &str) -> String {
+    page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_administrator_signs_in_looks_and_revokes() {
+    let (world, owner) = World::owned().await;
+    let [acme, ..] = world.two_tenants(&owner).await;
+    world.good("POST", "/tenants/acme/hubs", &owner, json!({"id": "hub-1", "site": "branch", "serial": "<b>"})).await;
+    world.good("POST", "/tenants/acme/nodes", &owner, json!({"id": "edge-1", "role": "edge", "site": "branch"})).await;
+    let held = sign_in(&world, &acme).await;
+    let (status, headers, _) = send(&world, "GET", "/", &held, None).await;
+    assert_eq!((status, headers[header::LOCATION].to_str().unwrap()), (StatusCode::SEE_OTHER, "/t/acme/nodes"));
+    let (_, headers, nodes) = send(&world, "GET", "/t/acme/nodes", &held, None).await;
+    assert!(nodes.contains("edge-1") && nodes.contains("expected"));
+    assert!(headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap().contains("frame-ancestors 'none'"));
+    assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+    let (_, _, hubs) = send(&world, "GET", "/t/acme/hubs", &held, None).await;
+    assert!(hubs.contains("hub-1") && hubs.contains("&#60;b&#62;") && !hubs.contains("<b>"));
+    let form = Some(format!("csrf={}", hidden(&hubs)));
+    let (status, ..) = send(&world, "POST", "/t/acme/hubs/hub-1/revoke", &held, form).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    let (_, _, hubs) = send(&world, "GET", "/t/acme/hubs", &held, None).await;
+    assert!(hubs.contains("revoked") && !hubs.contains("/hubs/hub-1/revoke"));
+}
+
+#[tokio::test]
+async fn without_a_session_or_in_another_tenant_nothing_shows() {
+    let (world, owner) = World::owned().await;
+    let [acme, ..] = world.two_tenants(&owner).await;
+    for held in ["", "__Host-sluice-console=guess", "other=1"] {
+        let (status, headers, _) = send(&world, "GET", "/t/acme/nodes", held, None).await;
+        assert_eq!((status, headers[header::LOCATION].to_str().unwrap()), (StatusCode::SEE_OTHER, "/login"));
+    }
+    let held = sign_in(&world, &acme).await;
+    let (theirs, _, page) = send(&world, "GET", "/t/other/nodes", &held, None).await;
+    let (absent, _, same) = send(&world, "GET", "/t/nowhere/nodes", &held, None).await;
+    assert_eq!((theirs, &page), (absent, &same));
+    assert_eq!(theirs, StatusCode::NOT_FOUND);
+    let (status, ..) = send(&world, "POST", "/login", "", Some("token=slat_wrong".into())).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_button_needs_the_sessions_own_form() {
+    let (world, owner) = World::owned().await;
+    world.two_tenants(&owner).await;
+    world.good("POST", "/tenants/acme/hubs", &owner, json!({"id": "hub-1", "site": "branch"})).await;
+    let held = sign_in(&world, &owner).await;
+    let (_, _, page) = send(&world, "GET", "/t/acme/hubs", &held, None).await;
+    let path = "/t/acme/hubs/hub-1/revoke";
+    for form in ["csrf=", "csrf=AAAA"] {
+        assert_eq!(send(&world, "POST", path, &held, Some(form.into())).await.0, StatusCode::FORBIDDEN);
+    }
+    let form = Some(format!("csrf={}", hidden(&page)));
+    let foreign = send_from(&world, "POST", path, &held, form, "cross-site").await;
+    assert_eq!(foreign.0, StatusCode::FORBIDDEN);
+    let (_, hubs) = world.call("GET", "/tenants/acme/hubs", Some(&owner), None).await;
+    assert_eq!(hubs["items"][0]["state"], "expected");
+}
+
+#[tokio::test]
+async fn a_revoked_token_ends_the_session_and_so_does_signing_out() {
+    let (world, owner) = World::owned().await;
+    let [acme, other, _] = world.two_tenants(&owner).await;
+    let held = sign_in(&world, &acme).await;
+    let id = acme.split('_').nth(1).unwrap();
+    world.call("DELETE", &format!("/tokens/{id}"), Some(&owner), None).await;
+    assert_eq!(send(&world, "GET", "/t/acme/nodes", &held, None).await.0, StatusCode::SEE_OTHER);
+    let held = sign_in(&world, &other).await;
+    let (_, _, page) = send(&world, "GET", "/t/other/nodes", &held, None).await;
+    send(&world, "POST", "/logout", &held, Some(format!("csrf={}", hidden(&page)))).await;
+    assert_eq!(send(&world, "GET", "/t/other/nodes", &held, None).await.0, StatusCode::SEE_OTHER);
+}
+
+#[test]
+fn sessions_are_bounded_and_end() {
+    let sessions = Sessions::default();
+    let first = sessions.begin("t", UnixTime(0)).unwrap();
+    assert!(sessions.find(&first, UnixTime(SESSION_SECONDS - 1)).is_some());
+    assert!(sessions.find(&first, UnixTime(SESSION_SECONDS)).is_none());
+    for _ in 1..MAX_SESSIONS {
+        sessions.begin("t", UnixTime(0)).unwrap();
+    }
+    assert!(sessions.begin("t", UnixTime(1)).is_none());
+    assert!(sessions.begin("t", UnixTime(SESSION_SECONDS + 1)).is_some());
+}
+
+#[test]
+fn two_session_cookies_count_as_none() {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::COOKIE, format!("a=b; {COOKIE}=x").parse().unwrap());
+    assert_eq!(cookie(&headers), Some("x"));
+    headers.append(header::COOKIE, format!("{COOKIE}=y").parse().unwrap());
+    assert_eq!(cookie(&headers), None);
+}
