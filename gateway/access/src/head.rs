@@ -28,8 +28,8 @@ pub enum HeadError {
     /// Not `Name: value`.
     #[error("a header field is malformed")]
     Field,
-    /// None, or several.
-    #[error("the request needs exactly one host field")]
+    /// None, several, or not a host.
+    #[error("the request needs exactly one host field that names a host")]
     Host,
     /// Lengths that contradict each other or cannot be trusted.
     #[error("the length of the request body is ambiguous")]
@@ -152,7 +152,9 @@ impl Seen {
     fn note(&mut self, name: &[u8], value: &[u8]) {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("host") {
-            self.hosts = self.hosts.saturating_add(1);
+            let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+            let usable = !value.is_empty() && value.iter().all(plain);
+            self.hosts = self.hosts.saturating_add(if usable { 1 } else { 2 });
         } else if is("content-length") {
             self.lengths = self.lengths.saturating_add(1);
             self.bad |= !is_length(value);

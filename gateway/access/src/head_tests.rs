@@ -88,6 +88,10 @@ fn g1_ambiguous_request_lines_are_refused() {
     }
     assert_eq!(read(b"GET / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"), Err(HeadError::Length));
     assert_eq!(read(b"GET / HTTP/1.1\r\n\r\n"), Err(HeadError::Host));
+    for host in ["", "a@b.test", "a.test, b.test", "a.test/b", "a b"] {
+        let got = read(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+        assert_eq!(got, Err(HeadError::Host), "{host:?}");
+    }
     assert_eq!(read(b"GET / HTTP/1.1\nHost: a\n\n"), Err(HeadError::Control));
 }
 

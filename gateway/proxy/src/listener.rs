@@ -27,14 +27,15 @@ pub struct Gateway;
 
 /// A gateway that has its ports and has read its certificates, so that privileges can be dropped.
 pub struct Bound {
-    listeners: Vec<TcpListener>,
+    // Not yet tokio's: privileges are dropped between binding and serving, before any thread starts.
+    listeners: Vec<std::net::TcpListener>,
     certificates: Certificates,
     roots: Arc<rustls::RootCertStore>,
     settings: Settings,
 }
 
 impl Gateway {
-    /// Installs the TLS provider, reads certificates and binds every address. Needs a tokio runtime.
+    /// Installs the TLS provider, reads certificates and binds every address. Starts no thread.
     ///
     /// # Errors
     /// Unreadable certificates, addresses that cannot be bound, nothing to listen on.
@@ -51,8 +52,8 @@ impl Gateway {
     }
 }
 
-fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let bind = || -> io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    let bind = || -> io::Result<std::net::TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -61,7 +62,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
+        Ok(socket.into())
     };
     bind().with_context(|| format!("cannot listen on {address}"))
 }
@@ -91,6 +92,7 @@ impl Bound {
 
         let mut tasks = JoinSet::new();
         for listener in listeners {
+            let listener = TcpListener::from_std(listener).context("a listening socket cannot be used")?;
             tasks.spawn(accept(listener, gate.clone(), front.clone(), shutdown.clone()));
         }
         tasks.spawn(front.clone().watch_rights(shutdown.clone()));

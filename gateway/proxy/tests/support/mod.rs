@@ -1,0 +1,209 @@
+//! A gateway on loopback with everything that stands around one, and a browser that speaks raw bytes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    dead_code,
+    unreachable_pub,
+    reason = "tests"
+)]
+
+pub mod app;
+pub mod browser;
+pub mod node;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sluice_gateway_access::{AssertionKey, GatewayDocument, Plan};
+use sluice_gateway_proxy::{
+    BoxedIo, DirectOpen, DirectStreams, FactorsRefused, FrontTls, Gateway, HostCertificate, Limits, OpenFailed, Parts,
+    Settings, TunnelDoor, VerifyFactors, new_assertion_key,
+};
+use sluice_node_identity::{
+    NodeId, SpiffeId, StateEvent, StateView,
+    api::{VerifiedUser, VerifyFactor},
+};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::watch, task::JoinHandle};
+
+use node::TestNode;
+
+pub const LOGIN: &str = "login.acme.test";
+pub const WIKI: &str = "wiki.acme.test";
+pub const MAIL: &str = "mail.acme.test";
+pub const TOOL: &str = "tool.acme.test";
+/// Longest that anything here may take; far more than it should.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Passwords known to nobody but this.
+pub struct Factors;
+
+#[async_trait]
+impl VerifyFactors for Factors {
+    async fn verify(&self, factor: &VerifyFactor) -> Result<VerifiedUser, FactorsRefused> {
+        let groups = match (factor.login.as_str(), factor.password.as_str()) {
+            ("bob", "bobs secret") => vec!["staff".into()],
+            ("eve", "eves secret") => vec!["guests".into()],
+            ("away", _) => return Err(FactorsRefused::Unavailable),
+            _ => return Err(FactorsRefused::Wrong),
+        };
+        Ok(VerifiedUser {
+            user: factor.login.parse().unwrap(),
+            email: format!("{}@acme.test", factor.login),
+            display_name: factor.login.to_uppercase(),
+            groups,
+        })
+    }
+
+    fn may_grant(&self) -> bool {
+        true
+    }
+}
+
+/// "Tunnels": resource `tool` is a loopback address; everything else has no tunnel.
+pub struct Direct {
+    pub tool: SocketAddr,
+}
+
+#[async_trait]
+impl DirectStreams for Direct {
+    async fn open(&self, want: DirectOpen) -> Result<BoxedIo, OpenFailed> {
+        assert_eq!(want.sub, "user/bob");
+        match want.resource.as_str() {
+            "tool" => Ok(Box::new(TcpStream::connect(self.tool).await.unwrap())),
+            _ => Err(OpenFailed::NoTunnel),
+        }
+    }
+}
+
+/// Says who came.
+pub struct Door;
+
+#[async_trait]
+impl TunnelDoor for Door {
+    async fn tunnel(&self, mut stream: FrontTls, connector: NodeId, _leaf: Vec<u8>) {
+        stream.write_all(format!("tunnel {connector}").as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+    }
+
+    async fn relay(&self, mut stream: FrontTls, caller: SpiffeId, _leaf: Vec<u8>) {
+        stream.write_all(format!("relay {caller}").as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+    }
+}
+
+/// A running gateway.
+pub struct Rig {
+    pub address: SocketAddr,
+    pub plan: watch::Sender<Option<Arc<Plan>>>,
+    pub state: watch::Sender<Arc<StateView>>,
+    pub document: Value,
+    pub key: Arc<AssertionKey>,
+    pub node: Arc<TestNode>,
+    pub roots: Arc<rustls::RootCertStore>,
+    pub folder: tempfile::TempDir,
+    stop: watch::Sender<bool>,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Rig {
+    pub async fn start() -> Self {
+        Self::with(Limits::default()).await
+    }
+
+    pub async fn with(limits: Limits) -> Self {
+        let _once = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, roots) = host_certificate(&folder);
+        let settings = Settings {
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            certificates: vec![certificate],
+            control_networks: vec!["127.0.0.1/32".parse().unwrap()],
+            limits,
+            ..Settings::default()
+        };
+        let bound = Gateway::bind(settings).unwrap();
+        let address = bound.addresses().unwrap()[0];
+        let node = Arc::new(TestNode::new());
+        let app = app::start().await;
+        let control = node.start_control().await;
+        let document = document(app, control, app::start_raw().await);
+        let key = Arc::new(AssertionKey::from_pkcs8(&new_assertion_key().unwrap()).unwrap());
+        let (plan, plan_receiver) = watch::channel(Some(Arc::new(checked(&document))));
+        let (state, state_receiver) = watch::channel(Arc::default());
+        let parts = Parts {
+            plan: plan_receiver,
+            state: state_receiver,
+            node: node.clone(),
+            factors: Arc::new(Factors),
+            direct: Arc::new(Direct { tool: app }),
+            tunnels: Arc::new(Door),
+            assertion_key: key.clone(),
+        };
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(bound.serve(parts, stopped));
+        Self { address, plan, state, document, key, node, roots: Arc::new(roots), folder, stop, running }
+    }
+
+    pub fn set_state(&self, key: &str, value: Value) {
+        let mut view = StateView::default();
+        view.apply(StateEvent::Snapshot { seq: 1, entries: [(key.to_owned(), value)].into() }).unwrap();
+        self.state.send(Arc::new(view)).unwrap();
+    }
+
+    pub async fn stop(self) {
+        self.stop.send(true).unwrap();
+        tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap().unwrap();
+    }
+}
+
+pub fn checked(document: &Value) -> Plan {
+    serde_json::from_value::<GatewayDocument>(document.clone()).unwrap().try_into().unwrap()
+}
+
+fn document(app: SocketAddr, control: SocketAddr, spliced: SocketAddr) -> Value {
+    let direct =
+        json!({"kind": "direct", "address": app.to_string(), "tls_server_name": null, "networks": ["127.0.0.1/32"]});
+    let one = |id: &str, upstream: Value| {
+        json!({"id": id, "name": id.to_uppercase(), "host": format!("{id}.acme.test"), "groups": ["staff"],
+               "user_header": "X-Remote-User", "upstream": upstream})
+    };
+    let resource = |name: &str| {
+        json!({"kind": "resource", "resource": name, "connectors": ["dc-1"], "target": "tcp:tool:8080",
+               "host_header": "tool.internal:8080"})
+    };
+    json!({
+        "tenant": "acme", "login_host": LOGIN, "session_seconds": 3600,
+        "session_key": "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
+        "splices": [{"server_name": "node.sluice.test", "to": spliced.to_string(), "proxy_protocol": true}],
+        "apps": [
+            one("wiki", direct.clone()), one("mail", direct), one("tool", resource("tool")), one("lost", resource("lost")),
+            one("feed", json!({"kind": "control", "address": control.to_string(), "server_name": "pages.sluice.test"})),
+            one("meta", json!({"kind": "direct", "address": "169.254.169.254:80", "tls_server_name": null, "networks": []})),
+            one("self", json!({"kind": "direct", "address": "127.0.0.1:1", "tls_server_name": null, "networks": []})),
+        ],
+        "relay": {"callers": ["spiffe://sluice.test/control"]}
+    })
+}
+
+fn host_certificate(folder: &tempfile::TempDir) -> (HostCertificate, rustls::RootCertStore) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let mut root = CertificateParams::default();
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Stock clients take a leaf whose issuer has the leaf's own name for self-signed.
+    root.distinguished_name.push(rcgen::DnType::CommonName, "test root");
+    let root_key = KeyPair::generate().unwrap();
+    let root_certificate = root.self_signed(&root_key).unwrap();
+    let issuer = Issuer::new(root, root_key);
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["*.acme.test".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let (chain, key_file) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+    std::fs::write(&chain, leaf.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    std::fs::write(folder.path().join("root.pem"), root_certificate.pem()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(root_certificate.der().clone()).unwrap();
+    (HostCertificate { hosts: vec!["*.acme.test".into()], chain, key: key_file }, roots)
+}
