@@ -328,7 +328,8 @@ pub struct CardRecord {
     /// When and why it was closed.
     pub closed: Option<(UnixTime, String)>,
 }
-record!(CardRecord, Card, |r| r.tenant.as_str(), &r.id, ["user" => r.user, "row" => r.row]);
+record!(CardRecord, Card, |r| r.tenant.as_str(), &r.id, ["user" => r.user, "row" => r.row, "open" => match r.state {
+    CardState::Open => r.user.as_str(), CardState::Closed => "" }]);
 
 /// A scoped, expiring token of the admin API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
