@@ -2,6 +2,7 @@
 //!
 //! Pure. Capabilities take a snapshot and give a [`ChangeSet`]; a store commits it whole or not at all.
 
+pub mod compile;
 mod id;
 mod record;
 mod records;

@@ -14,6 +14,8 @@ pub enum Kind {
     App,
     /// [`crate::CardRecord`]
     Card,
+    /// [`crate::compile::DocumentRecord`]
+    Document,
     /// [`crate::EnrollCode`]
     EnrollCode,
     /// [`crate::GatewayRecord`]
@@ -44,6 +46,7 @@ impl Kind {
             Self::ApiToken => "api_token",
             Self::App => "app",
             Self::Card => "card",
+            Self::Document => "document",
             Self::EnrollCode => "enroll_code",
             Self::Gateway => "gateway",
             Self::Hub => "hub",
