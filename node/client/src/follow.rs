@@ -9,6 +9,7 @@ use sluice_node_identity::{ConfigEnvelope, Gap, StateEvent, StateView, api::Refu
 use tokio::time::timeout;
 
 use crate::{
+    Judge,
     call::{self, CALL_TIME, CallError},
     node::Inner,
     pause::Pause,
@@ -28,7 +29,7 @@ pub(crate) const DOCUMENT: &str = "config.json";
 pub(crate) const STATE: &str = "state.json";
 
 /// Follows the document until dropped.
-pub(crate) async fn document(node: Arc<Inner>) {
+pub(crate) async fn document(node: Arc<Inner>, judge: Judge) {
     let mut seen = node.config.borrow().as_ref().map_or(0, |envelope| envelope.version);
     let (mut pause, mut log) = (Pause::default(), Outage::new("document"));
     loop {
@@ -36,7 +37,7 @@ pub(crate) async fn document(node: Arc<Inner>) {
             Ok(None) => {}
             Ok(Some(envelope)) if envelope.version != seen => {
                 seen = envelope.version;
-                accept(&node, envelope).await;
+                accept(&node, &judge, envelope).await;
             }
             // An answer that brings nothing new must not come at once; do not turn in circles.
             Ok(Some(_)) => pause.wait().await,
@@ -59,9 +60,10 @@ async fn poll(node: &Inner, seen: u64) -> Result<Option<ConfigEnvelope>, CallErr
     call::answer(response).await
 }
 
-async fn accept(node: &Inner, envelope: ConfigEnvelope) {
+async fn accept(node: &Inner, judge: &Judge, envelope: ConfigEnvelope) {
     let version = envelope.version;
-    if let Err(reason) = readable(node, &envelope).and_then(|()| node.disk.write(DOCUMENT, &envelope)) {
+    let judged = readable(node, &envelope).and_then(|()| judge(&envelope).map_err(anyhow::Error::msg));
+    if let Err(reason) = judged.and_then(|()| node.disk.write(DOCUMENT, &envelope)) {
         tracing::warn!(version, "document refused: {reason:#}");
         node.refuse(version, format!("{reason:#}")).await;
         return;

@@ -17,10 +17,10 @@ mod renew;
 mod sse;
 mod tls;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 pub use call::CallError;
-pub use node::Node;
+pub use node::{Node, Ready};
 
 /// Where a node keeps its identity and how it reaches control.
 #[derive(Clone, Debug)]
@@ -33,3 +33,7 @@ pub struct Settings {
     /// Dial this instead of resolving the host of control's URL. Verification stays the same.
     pub control_address: Option<SocketAddr>,
 }
+
+/// Decides whether the role can apply a document; says why not. A document that is refused changes nothing, neither
+/// here nor on disk, and control is told.
+pub type Judge = Arc<dyn Fn(&sluice_node_identity::ConfigEnvelope) -> Result<(), String> + Send + Sync>;

@@ -9,11 +9,11 @@ use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer, sign::CertifiedKey};
 use serde::{Serialize, de::DeserializeOwned};
-use sluice_node_identity::{ConfigEnvelope, Role, StateEvent, StateView, UnixTime, api::Joined};
+use sluice_node_identity::{ConfigEnvelope, JoinCode, Role, StateEvent, StateView, UnixTime, api::Joined};
 use tokio::sync::watch;
 
 use crate::{
-    Settings,
+    Judge, Settings,
     call::{CallError, Control},
     certificate,
     disk::StateDir,
@@ -32,6 +32,26 @@ const CONTACT_EVERY: u64 = 60;
 /// A node of a tenant. Cheap to clone; all clones are one node.
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
+
+/// What must be done with the rights of whoever starts a node: making the state directory, reading the join code.
+pub struct Ready {
+    settings: Settings,
+    disk: StateDir,
+    code: Option<JoinCode>,
+}
+
+impl Ready {
+    /// Does it. Starts no thread and opens no connection.
+    ///
+    /// # Errors
+    /// When the state directory cannot be made, or the join code file cannot be read, is not kept secret, or holds
+    /// something else.
+    pub fn new(settings: Settings) -> anyhow::Result<Self> {
+        let disk = StateDir::open(&settings.state_dir)?;
+        let code = join::code(&settings)?;
+        Ok(Self { settings, disk, code })
+    }
+}
 
 pub(crate) struct Inner {
     pub(crate) disk: StateDir,
@@ -67,8 +87,15 @@ impl Node {
     /// # Errors
     /// When the state directory cannot be used, there is neither identity nor code, or control refuses the code.
     pub async fn open(settings: Settings, role: Role) -> anyhow::Result<Self> {
-        let disk = StateDir::open(&settings.state_dir)?;
-        let code = join::code(&settings)?;
+        Self::start(Ready::new(settings)?, role).await
+    }
+
+    /// As [`Self::open`], after privileges have been dropped.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn start(ready: Ready, role: Role) -> anyhow::Result<Self> {
+        let Ready { settings, disk, code } = ready;
         let stored: Option<Identity> = disk.read(Identity::FILE)?;
         let identity = match (stored, code) {
             (Some(identity), None) => identity,
@@ -199,10 +226,15 @@ impl Node {
     }
 
     /// Follows document and state and keeps the certificate fresh until `shutdown` holds true (or is dropped).
-    pub async fn run(&self, mut shutdown: watch::Receiver<bool>) {
+    pub async fn run(&self, shutdown: watch::Receiver<bool>) {
+        self.run_judging(shutdown, Arc::new(|_| Ok(()))).await;
+    }
+
+    /// As [`Self::run`]; a document counts only when `judge` lets it pass.
+    pub async fn run_judging(&self, mut shutdown: watch::Receiver<bool>, judge: Judge) {
         let work = async {
             tokio::join!(
-                follow::document(self.0.clone()),
+                follow::document(self.0.clone(), judge),
                 follow::state(self.0.clone()),
                 follow::remember(self.0.clone()),
                 renew::keep_fresh(self.0.clone()),

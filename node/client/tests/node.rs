@@ -221,6 +221,28 @@ async fn unreadable_document_changes_nothing_and_control_learns_why() {
 }
 
 #[tokio::test]
+async fn document_that_the_role_cannot_apply_is_refused_and_the_last_good_one_stays() {
+    let (dir, control) = (tempfile::tempdir().unwrap(), Control::start().await);
+    let node = joined(&dir, &control).await;
+    let (_stop, stopped) = watch::channel(false);
+    let running = tokio::spawn({
+        let node = node.clone();
+        let judge =
+            |envelope: &ConfigEnvelope| if envelope.version == 2 { Err("two is odd".to_owned()) } else { Ok(()) };
+        async move { node.run_judging(stopped, std::sync::Arc::new(judge)).await }
+    });
+    for number in [1, 2] {
+        control.world().config = Some(envelope(number));
+        until("answer", || version(&node) == Some(number) || !control.world().refusals.is_empty()).await;
+    }
+    assert_eq!(control.world().refusals[0].reason, "two is odd");
+    running.abort();
+    control.stop();
+    assert_eq!(version(&node), Some(1));
+    assert_eq!(version(&reopened(&dir, &control).await), Some(1));
+}
+
+#[tokio::test]
 async fn state_feed_that_skips_a_number_is_replaced_by_a_snapshot() {
     let (dir, control) = (tempfile::tempdir().unwrap(), Control::start().await);
     let node = joined(&dir, &control).await;
