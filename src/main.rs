@@ -8,6 +8,7 @@ mod control;
 mod edge;
 mod gateway;
 mod logging;
+mod node;
 
 use std::process::ExitCode;
 

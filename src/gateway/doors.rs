@@ -1,0 +1,171 @@
+//! What the listener needs from the rest of sluice, over the node client and the tunnels.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use rustls::{ClientConfig, ServerConfig};
+use sluice_connector_server::{DirectAsk, OpenError, TunnelServer};
+use sluice_gateway_proxy::{
+    BoxedIo, DirectOpen, DirectStreams, FactorsRefused, FrontTls, NodeTls, OpenFailed, RELAY_ALPN, TUNNEL_ALPN,
+    TunnelDoor, VerifyFactors,
+};
+use sluice_node_client::{CallError, Node};
+use sluice_node_identity::{
+    NodeId, SpiffeId, TrustDomain, UnixTime,
+    api::{VerifiedUser, VerifyFactor},
+};
+
+/// Seconds a browser is told to wait when control does not say.
+const RETRY_AFTER: u64 = 60;
+
+/// TLS with the node's certificate.
+pub(super) struct Tls {
+    tunnel: Arc<ServerConfig>,
+    relay: Arc<ServerConfig>,
+    control: Arc<ClientConfig>,
+    trust_domain: TrustDomain,
+}
+
+impl Tls {
+    pub(super) fn new(node: &Node) -> anyhow::Result<Self> {
+        Ok(Self {
+            tunnel: node.server_config_with(&[TUNNEL_ALPN])?,
+            relay: node.server_config_with(&[RELAY_ALPN])?,
+            control: node.control_config(),
+            trust_domain: node.name().trust_domain.clone(),
+        })
+    }
+}
+
+impl NodeTls for Tls {
+    fn server(&self, alpn: &'static [u8]) -> Arc<ServerConfig> {
+        if alpn == RELAY_ALPN { self.relay.clone() } else { self.tunnel.clone() }
+    }
+
+    fn client(&self) -> Arc<ClientConfig> {
+        self.control.clone()
+    }
+
+    fn trust_domain(&self) -> TrustDomain {
+        self.trust_domain.clone()
+    }
+}
+
+/// Login, by asking control.
+pub(super) struct Factors {
+    node: Node,
+    max_stale: Duration,
+}
+
+impl Factors {
+    pub(super) fn new(node: Node, max_stale: Duration) -> Self {
+        Self { node, max_stale }
+    }
+}
+
+#[async_trait]
+impl VerifyFactors for Factors {
+    async fn verify(&self, factor: &VerifyFactor) -> Result<VerifiedUser, FactorsRefused> {
+        self.node.post("/node/v1/factors/verify", factor).await.map_err(|error| {
+            let refused = refusal(&error);
+            if refused == FactorsRefused::Unavailable {
+                tracing::warn!("login is not available: {error}");
+            }
+            refused
+        })
+    }
+
+    fn may_grant(&self) -> bool {
+        !self.node.stale(self.max_stale)
+    }
+}
+
+/// 401 is for the user only when control says so about the factor: it also means that control does not know us.
+fn refusal(error: &CallError) -> FactorsRefused {
+    match error {
+        CallError::Refused { status: 401, .. } => FactorsRefused::Wrong,
+        CallError::Refused { status: 429, retry_after, .. } => {
+            FactorsRefused::TooMany { retry_after: retry_after.map_or(RETRY_AFTER, |wait| wait.as_secs()) }
+        }
+        CallError::Refused { .. } | CallError::Unreachable(_) => FactorsRefused::Unavailable,
+    }
+}
+
+/// Streams to resources, through the tunnels.
+pub(super) struct Direct {
+    tunnels: TunnelServer,
+}
+
+impl Direct {
+    pub(super) const fn new(tunnels: TunnelServer) -> Self {
+        Self { tunnels }
+    }
+}
+
+#[async_trait]
+impl DirectStreams for Direct {
+    async fn open(&self, want: DirectOpen) -> Result<BoxedIo, OpenFailed> {
+        let target = want.target.parse().map_err(|error| OpenFailed::Refused(format!("{error}")))?;
+        let ask =
+            DirectAsk { connectors: &want.connectors, resource: &want.resource, target: &target, subject: &want.sub };
+        let now = UnixTime::from(std::time::SystemTime::now());
+        match self.tunnels.open_direct(&ask, now).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(OpenError::NoTunnel) => Err(OpenFailed::NoTunnel),
+            Err(OpenError::Refused { code, message, .. }) => Err(OpenFailed::Refused(format!("{code}: {message}"))),
+            Err(error) => Err(OpenFailed::Refused(error.to_string())),
+        }
+    }
+}
+
+/// Tunnels and relays, handed to the tunnel server.
+pub(super) struct Tunnels {
+    node: Node,
+    tunnels: TunnelServer,
+}
+
+impl Tunnels {
+    pub(super) const fn new(node: Node, tunnels: TunnelServer) -> Self {
+        Self { node, tunnels }
+    }
+}
+
+#[async_trait]
+impl TunnelDoor for Tunnels {
+    async fn tunnel(&self, stream: FrontTls, connector: NodeId, leaf: Vec<u8>) {
+        // Renewed during this very handshake? Then the agent refuses the first token and comes back.
+        let own = match self.node.leaf_der() {
+            Ok(own) => own,
+            Err(error) => return tracing::warn!("tunnel refused: {error:#}"),
+        };
+        if let Err(error) = self.tunnels.serve_tunnel(stream, &leaf, &own).await {
+            tracing::info!(%connector, "tunnel ended: {error:#}");
+        }
+    }
+
+    async fn relay(&self, stream: FrontTls, caller: SpiffeId, _leaf: Vec<u8>) {
+        if let Err(error) = self.tunnels.serve_relay(stream).await {
+            tracing::debug!(%caller, "relay ended: {error:#}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, retry_after: Option<Duration>) -> FactorsRefused {
+        refusal(&CallError::Refused { status, code: "x".to_owned(), message: "x".to_owned(), retry_after })
+    }
+
+    #[test]
+    fn only_control_says_that_a_password_is_wrong() {
+        assert_eq!(refused(401, None), FactorsRefused::Wrong);
+        assert_eq!(refused(429, Some(Duration::from_secs(5))), FactorsRefused::TooMany { retry_after: 5 });
+        assert_eq!(refused(429, None), FactorsRefused::TooMany { retry_after: RETRY_AFTER });
+        for status in [400, 403, 404, 500, 503] {
+            assert_eq!(refused(status, None), FactorsRefused::Unavailable);
+        }
+        assert_eq!(refusal(&CallError::Unreachable(anyhow::anyhow!("gone"))), FactorsRefused::Unavailable);
+    }
+}

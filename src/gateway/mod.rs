@@ -1,0 +1,98 @@
+//! The gateway role: listener, tunnels and node client, wired together.
+
+mod doors;
+mod keys;
+mod report;
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use serde::Deserialize;
+use sluice_connector_server::{Limits, TunnelServer};
+use sluice_gateway_access::{GatewayDocument, Plan};
+use sluice_gateway_proxy::{Bound, Gateway, Parts};
+use sluice_node_client::{Judge, Node, Ready};
+use sluice_node_identity::{ConfigEnvelope, Role, TenantId};
+use tokio::sync::watch;
+
+use self::{
+    doors::{Direct, Factors, Tls, Tunnels},
+    keys::Keys,
+};
+use crate::{
+    config::{self, ConfigError, RoleArgs, gateway::GatewayConfig},
+    node,
+};
+
+/// Arguments of `sluice gateway`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    role: RoleArgs,
+}
+
+/// Runs it.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config: GatewayConfig = config::load(&args.role.config)?;
+    let settings = config.proxy().map_err(|error| ConfigError::invalid(&args.role.config, error))?;
+    if args.role.check {
+        config::print_effective(&config)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let ready = Ready::new(config.control.settings(&config.state_dir))?;
+    let bound = Gateway::bind(settings)?;
+    for address in bound.addresses()? {
+        tracing::info!(%address, "listening");
+    }
+    node::confine("gateway", &config.state_dir, &config.user)?;
+    let max_stale = Duration::from_secs(config.control.max_stale_seconds);
+    node::runtime()?.block_on(serve(bound, ready, config.state_dir, max_stale))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(bound: Bound, ready: Ready, state_dir: PathBuf, max_stale: Duration) -> anyhow::Result<()> {
+    let stop = node::shutdown()?;
+    let Some(node) = node::start(ready, Role::Gateway, &stop).await? else { return Ok(()) };
+    let keys = Keys::load_or_make(&state_dir, &node.name().id)?;
+    let public = keys.public()?;
+    let tunnels = TunnelServer::new(node::spiffe(node.name()), keys.caller, Limits::default());
+    let plan = watch::Sender::new(None);
+    let judge = judge(&node, plan.clone());
+    let parts = Parts {
+        plan: plan.subscribe(),
+        state: node.state(),
+        node: Arc::new(Tls::new(&node)?),
+        factors: Arc::new(Factors::new(node.clone(), max_stale)),
+        direct: Arc::new(Direct::new(tunnels.clone())),
+        tunnels: Arc::new(Tunnels::new(node.clone(), tunnels.clone())),
+        assertion_key: Arc::new(keys.assertion),
+    };
+    let background = tokio::spawn(report::keep(node.clone(), tunnels, public));
+    let (served, ()) = tokio::join!(bound.serve(parts, stop.clone()), node.run_judging(stop, judge));
+    background.abort();
+    served
+}
+
+/// Takes good documents into use: the one on disk now, those that come later as they come.
+fn judge(node: &Node, plan: watch::Sender<Option<Arc<Plan>>>) -> Judge {
+    let tenant = node.name().tenant.clone();
+    let stored = node.config().borrow().clone();
+    if let Some(envelope) = stored {
+        match read(&tenant, &envelope) {
+            Ok(read) => drop(plan.send_replace(Some(read))),
+            Err(reason) => tracing::warn!("the document on disk is not used: {reason:#}"),
+        }
+    }
+    Arc::new(move |envelope| {
+        let read = read(&tenant, envelope).map_err(|reason| format!("{reason:#}"))?;
+        plan.send_replace(Some(read));
+        Ok(())
+    })
+}
+
+fn read(tenant: &TenantId, envelope: &ConfigEnvelope) -> anyhow::Result<Arc<Plan>> {
+    let document = GatewayDocument::deserialize(&envelope.document).context("not a gateway's document")?;
+    let plan = Plan::try_from(document)?;
+    anyhow::ensure!(plan.tenant() == tenant, "the document is for tenant {}", plan.tenant());
+    Ok(Arc::new(plan))
+}

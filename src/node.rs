@@ -1,0 +1,61 @@
+//! What gateway, connector and edge share when they start and stop.
+
+use std::path::Path;
+
+use anyhow::Context;
+use sluice_node_client::{Node, Ready};
+use sluice_node_identity::{Principal, Role, SpiffeId, api::Joined};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::confine::{self, Profile, User};
+
+/// Gives up everything but the state directory and the network, for good. Call it after binding, before any thread.
+pub(crate) fn confine(role: &'static str, state_dir: &Path, user: &str) -> anyhow::Result<()> {
+    let user = User::named(user)?;
+    user.own(state_dir)?;
+    let write = vec![state_dir.canonicalize().context("the state directory has gone")?];
+    confine::apply(&Profile { role, write, user: Some(user), ..Profile::default() })
+}
+
+/// The runtime all of a role's work is done on.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")
+}
+
+/// Becomes true on SIGTERM or SIGINT. Needs a runtime.
+pub(crate) fn shutdown() -> anyhow::Result<watch::Receiver<bool>> {
+    let (stop, stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to stop: ending what runs");
+        stop.send_replace(true);
+        // Whoever looks later must still see it.
+        std::future::pending::<()>().await;
+    });
+    Ok(stopped)
+}
+
+/// Joins or loads the identity; `None` when told to stop meanwhile.
+pub(crate) async fn start(ready: Ready, role: Role, stop: &watch::Receiver<bool>) -> anyhow::Result<Option<Node>> {
+    let mut stop = stop.clone();
+    tokio::select! {
+        node = Node::start(ready, role) => node.map(Some),
+        _ = stop.wait_for(|stop| *stop) => Ok(None),
+    }
+}
+
+/// The name in a node's certificate.
+pub(crate) fn spiffe(name: &Joined) -> SpiffeId {
+    SpiffeId {
+        trust_domain: name.trust_domain.clone(),
+        principal: Principal::Node { tenant: name.tenant.clone(), role: name.role, id: name.id.clone() },
+    }
+}
