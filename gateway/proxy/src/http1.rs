@@ -32,7 +32,7 @@ pub(crate) async fn serve(
     loop {
         match read_head(&mut stream, rest, limits.handshake, shutdown).await {
             Ok(Some(bytes)) => stream.unread(bytes),
-            Ok(None) => return,
+            Ok(None) => return close(&mut stream).await,
             Err(refused) => return refuse(&mut stream, refused, limits.write).await,
         }
         let mut session = ServerSession::new_http1(stream);
@@ -74,6 +74,14 @@ async fn read_head(
         if reader.feed(buffer.get(..some).unwrap_or_default())?.is_some() {
             return Ok(Some(Bytes::from(reader.into_bytes())));
         }
+    }
+}
+
+/// Says goodbye, so that the client can tell an end from a cut; one that does not listen is not waited for.
+async fn close(stream: &mut FrontStream) {
+    const GOODBYE: Duration = Duration::from_secs(1);
+    if !matches!(timeout(GOODBYE, stream.shutdown()).await, Ok(Ok(()))) {
+        tracing::trace!("the client was gone already");
     }
 }
 

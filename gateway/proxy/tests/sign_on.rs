@@ -15,7 +15,7 @@ use tokio::{
 };
 
 fn assertion_of(body: &str) -> String {
-    let line = body.lines().find_map(|line| line.to_ascii_lowercase().starts_with("sluice-identity:").then_some(line));
+    let line = body.lines().find(|line| line.to_ascii_lowercase().starts_with("sluice-identity:"));
     line.unwrap().split_once(':').unwrap().1.trim().to_owned()
 }
 

@@ -1,6 +1,9 @@
 //! Applications: one that answers with the request it got, and one that tells the bytes it got.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -19,7 +22,10 @@ pub async fn start() -> SocketAddr {
     address
 }
 
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+
 pub async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let connection = CONNECTIONS.fetch_add(1, Ordering::SeqCst);
     let mut bytes = Vec::new();
     loop {
         let end = loop {
@@ -43,6 +49,7 @@ pub async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
             }
         }
         bytes.drain(..length.unwrap_or(0));
+        let head = format!("{head}body: {}\nconnection: {connection}\n", length.unwrap_or(0));
         let path = head.split(' ').nth(1).unwrap_or("/");
         if path == "/socket" {
             let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\

@@ -42,6 +42,12 @@ impl Browser {
         Self { address: rig.address, config: Arc::new(config), jar: BTreeMap::new() }
     }
 
+    /// Comes in by IPv6 from now on.
+    pub fn over_ipv6(mut self, rig: &Rig) -> Self {
+        self.address = rig.address_v6;
+        self
+    }
+
     pub async fn connect(&self, host: &str) -> TlsStream<TcpStream> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from(host.to_owned()).unwrap();

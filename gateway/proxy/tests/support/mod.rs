@@ -13,7 +13,14 @@ pub mod app;
 pub mod browser;
 pub mod node;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -38,7 +45,11 @@ pub const TOOL: &str = "tool.acme.test";
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Passwords known to nobody but this.
-pub struct Factors;
+#[derive(Default)]
+pub struct Factors {
+    /// Control has been silent for too long.
+    pub stale: AtomicBool,
+}
 
 #[async_trait]
 impl VerifyFactors for Factors {
@@ -58,7 +69,7 @@ impl VerifyFactors for Factors {
     }
 
     fn may_grant(&self) -> bool {
-        true
+        !self.stale.load(Ordering::SeqCst)
     }
 }
 
@@ -97,6 +108,8 @@ impl TunnelDoor for Door {
 /// A running gateway.
 pub struct Rig {
     pub address: SocketAddr,
+    pub address_v6: SocketAddr,
+    pub factors: Arc<Factors>,
     pub plan: watch::Sender<Option<Arc<Plan>>>,
     pub state: watch::Sender<Arc<StateView>>,
     pub document: Value,
@@ -118,14 +131,15 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let (certificate, roots) = host_certificate(&folder);
         let settings = Settings {
-            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()],
             certificates: vec![certificate],
             control_networks: vec!["127.0.0.1/32".parse().unwrap()],
             limits,
             ..Settings::default()
         };
         let bound = Gateway::bind(settings).unwrap();
-        let address = bound.addresses().unwrap()[0];
+        let addresses = bound.addresses().unwrap();
+        let (address, address_v6, factors) = (addresses[0], addresses[1], Arc::new(Factors::default()));
         let node = Arc::new(TestNode::new());
         let app = app::start().await;
         let control = node.start_control().await;
@@ -137,14 +151,27 @@ impl Rig {
             plan: plan_receiver,
             state: state_receiver,
             node: node.clone(),
-            factors: Arc::new(Factors),
+            factors: factors.clone(),
             direct: Arc::new(Direct { tool: app }),
             tunnels: Arc::new(Door),
             assertion_key: key.clone(),
         };
         let (stop, stopped) = watch::channel(false);
         let running = tokio::spawn(bound.serve(parts, stopped));
-        Self { address, plan, state, document, key, node, roots: Arc::new(roots), folder, stop, running }
+        Self {
+            address,
+            address_v6,
+            factors,
+            plan,
+            state,
+            document,
+            key,
+            node,
+            roots: Arc::new(roots),
+            folder,
+            stop,
+            running,
+        }
     }
 
     pub fn set_state(&self, key: &str, value: Value) {
