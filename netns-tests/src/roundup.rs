@@ -37,7 +37,17 @@ db.commit()
 db.close()
 ";
 
-/// Where the virtual environment is and where trackers may be made.
+/// The user's cache may lie in a folder that `nobody` cannot enter; a mount of it is visible all the same.
+/// `ip netns exec` gives every program a mount namespace of its own.
+const BIND: &str = "\
+#!/bin/sh
+set -e
+mount --bind \"$1\" \"$2\"
+shift 2
+exec \"$@\"
+";
+
+/// What `cargo xtask install` has put into the cache.
 #[derive(Clone, Debug)]
 pub struct Installed {
     /// The virtual environment `cargo xtask install` made.
@@ -52,7 +62,8 @@ pub const USERS: [&str; 4] = ["alice", "bob", "carol", "sync"];
 pub struct Roundup {
     ns: Ns,
     work: PathBuf,
-    venv: PathBuf,
+    /// Where the virtual environment is, and where its programs see it.
+    venv: (PathBuf, PathBuf),
     address: SocketAddr,
     server: Option<Process>,
 }
@@ -98,8 +109,9 @@ impl Roundup {
     ) -> Result<Self> {
         let venv = work.join("venv");
         fs::create_dir_all(&venv)?;
+        fs::write(work.join("bind.sh"), BIND)?;
+        let venv = (installed.venv.clone(), venv);
         let mut roundup = Self { ns: ns.clone(), work: work.to_owned(), venv, address, server: None };
-        roundup.bind(&installed.venv)?;
         roundup.set_up(public_url, issues)?;
         roundup.serve()?;
         Ok(roundup)
@@ -177,21 +189,13 @@ impl Roundup {
         Ok(path)
     }
 
-    /// The cache may lie in a folder that `nobody` cannot enter; a mount is visible all the same.
-    fn bind(&self, venv: &Path) -> Result<()> {
-        let files = self.work.join("bind.sh");
-        fs::write(&files, "#!/bin/sh\nset -e\nmount --bind \"$1\" \"$2\"\nshift 2\nexec \"$@\"\n")?;
-        fs::write(self.work.join("venv-source"), venv.display().to_string())?;
-        Ok(())
-    }
-
     /// A program of the virtual environment as `nobody` (Roundup refuses to run as root).
     fn command(&self, program: &str) -> Command {
-        let source = fs::read_to_string(self.work.join("venv-source")).unwrap_or_default();
+        let (source, venv) = &self.venv;
         let mut command = self.ns.command("sh");
-        command.arg(self.work.join("bind.sh")).arg(source).arg(&self.venv);
+        command.arg(self.work.join("bind.sh")).arg(source).arg(venv);
         command.args(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
-        command.arg(self.venv.join("bin/python")).arg(self.venv.join("bin").join(program));
+        command.arg(venv.join("bin/python")).arg(venv.join("bin").join(program));
         command.env("HOME", &self.work).current_dir(&self.work);
         command
     }
