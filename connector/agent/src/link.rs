@@ -19,6 +19,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{Shared, dial::keep_alive, now, pause::Pause, stream};
 
+/// How often to look whether a tunnel's task has panicked.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// A tunnel that lived this long counts as a success; the next pause is short again.
 const STEADY: Duration = Duration::from_secs(30);
 
@@ -37,12 +39,14 @@ pub(crate) async fn keep_all(shared: Arc<Shared>, mut shutdown: watch::Receiver<
     let mut links: BTreeMap<NodeId, (GatewayEndpoint, JoinHandle<()>)> = BTreeMap::new();
     loop {
         let endpoints = wanted.borrow_and_update().clone();
-        links.retain(|_, (endpoint, task)| {
+        links.retain(|gateway, (endpoint, task)| {
             let stays = endpoints.contains(endpoint);
             if !stays {
                 task.abort();
+            } else if task.is_finished() {
+                tracing::error!(%gateway, "a tunnel's task ended by itself; starting it again");
             }
-            stays
+            stays && !task.is_finished()
         });
         for endpoint in endpoints {
             links.entry(endpoint.id.clone()).or_insert_with(|| {
@@ -52,6 +56,7 @@ pub(crate) async fn keep_all(shared: Arc<Shared>, mut shutdown: watch::Receiver<
         }
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() { break },
+            () = sleep(CHECK_EVERY) => {}
             // A sender that is gone means the same as a shutdown.
             _ = shutdown.wait_for(|stop| *stop) => break,
         }

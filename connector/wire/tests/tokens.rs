@@ -20,6 +20,9 @@ fn judge(world: &mut World, claims: &StreamClaims) -> Result<(), Refusal> {
     world.admit_direct(&token).map(|_| ())
 }
 
+/// Makes a claim wrong.
+type Spoil = Box<dyn Fn(&mut StreamClaims)>;
+
 #[test]
 fn c4_a_good_token_is_granted_once_and_names_its_target() {
     let mut world = World::new();
@@ -49,7 +52,7 @@ fn c4_spent_token_is_refused_after_the_list_changed() {
 
 #[test]
 fn c4_each_wrong_claim_has_its_own_refusal() {
-    let wrong: Vec<(&str, Box<dyn Fn(&mut StreamClaims)>)> = vec![
+    let wrong: Vec<(&str, Spoil)> = vec![
         ("token_wrong_audience", Box::new(|c| c.aud = "dc-2".parse().unwrap())),
         ("token_wrong_session", Box::new(|c| c.sid = World::text([9; 16]))),
         ("token_wrong_certificate", Box::new(|c| c.cnf = World::text([9; 32]))),

@@ -73,10 +73,15 @@ impl Authority {
     }
 
     pub(crate) fn issue(&self, spiffe: &str) -> Arc<CertifiedKey> {
+        self.issue_until(spiffe, Duration::from_secs(3600))
+    }
+
+    pub(crate) fn issue_until(&self, spiffe: &str, life: Duration) -> Arc<CertifiedKey> {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names = vec![SanType::URI(spiffe.try_into().unwrap())];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_after = (SystemTime::now() + life).into();
         let leaf = params.signed_by(&key, &self.0).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let key = provider::sign::any_supported_type(&key).unwrap();
