@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde_json::json;
-use sluice_control_domain::{AppPlace, AppRecord, ChangeSet, PLATFORM, ResourceRecord, Tenant};
+use sluice_control_domain::{AppPlace, AppRecord, ChangeSet, PLATFORM, ResourceRecord, Tenant, compile::FEED_APP};
 use sluice_gateway_access::{Upstream, removed_from_request};
 use sluice_node_identity::TenantId;
 
@@ -19,7 +19,7 @@ const MAX_GROUPS: usize = 100;
 fn check(request: &AppView, tenant: &Tenant) -> Result<(), ApiError> {
     check_label("display_name", &request.display_name)?;
     check_host("host", &request.host)?;
-    if request.id.as_str() == crate::pages::FEED_APP {
+    if request.id.as_str() == FEED_APP {
         return Err(ApiError::invalid("this name belongs to the feed, which every tenant has; choose another"));
     }
     let domain = domain_of(&tenant.login_host);

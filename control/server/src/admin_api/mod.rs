@@ -27,7 +27,7 @@ pub(crate) use owner::gate;
 pub use owner::{LINK_SECONDS, OWNER_LINK_PREFIX, new_link};
 pub use state::{AdminState, Authority, Ledger, NewTenantKeys};
 
-use axum::{Router, extract::DefaultBodyLimit, response::IntoResponse, routing::get};
+use axum::{Router, extract::DefaultBodyLimit, routing::get};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{Http, HttpAuthScheme, SecurityScheme},
@@ -91,7 +91,7 @@ pub(crate) fn routes_with(state: AdminState) -> Router {
     let (router, description) = routes().split_for_parts();
     let document = description.to_pretty_json().unwrap_or_default();
     router
-        .route("/api/v1/openapi.json", get(move || serve_document(document.clone())))
+        .route("/api/v1/openapi.json", get(move || std::future::ready(([("content-type", "application/json")], document))))
         .method_not_allowed_fallback(|| async { ApiError::method() })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(state)
@@ -103,10 +103,6 @@ pub(crate) fn routes_with(state: AdminState) -> Router {
 /// Never in practice: the document is plain data.
 pub fn openapi() -> Result<String, serde_json::Error> {
     routes().split_for_parts().1.to_pretty_json()
-}
-
-async fn serve_document(document: String) -> impl IntoResponse {
-    ([("content-type", "application/json")], document)
 }
 
 #[cfg(test)]

@@ -6,12 +6,11 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::Value;
 use sluice_connector_wire::VerifyingKey;
+use sluice_control_domain::compile::FEED_APP;
 use sluice_gateway_access::Assertion;
 use sluice_node_identity::{NodeId, TenantId, UnixTime};
 use thiserror::Error;
 
-/// Id of the feed's implicit app: the assertion's `aud`.
-pub const FEED_APP: &str = "feed";
 /// How many used assertions are remembered for each gateway. A full memory refuses instead of forgetting.
 pub const SPENT_PER_GATEWAY: usize = 65_536;
 /// Longest token.

@@ -8,7 +8,7 @@ mod feed;
 mod identity;
 mod look;
 
-pub use assertion::{AssertionRefused, Expected, FEED_APP, SPENT_PER_GATEWAY, Spent, verify};
+pub use assertion::{AssertionRefused, Expected, SPENT_PER_GATEWAY, Spent, verify};
 pub use identity::GatewayPeer;
 pub(crate) use look::{asset, dress, page, sorry};
 
