@@ -145,6 +145,26 @@ fn a_form_of_another_browser_is_refused() {
 }
 
 #[test]
+fn a_path_that_could_lead_elsewhere_becomes_the_front_page() {
+    for path in [
+        "//evil.test/",
+        "/\\evil.test",
+        "\\\\evil.test",
+        "https://evil.test/",
+        "",
+        "a",
+        "/a b",
+        "/a\r\nSet-Cookie: x",
+        "/a#b",
+        "/\u{e9}",
+    ] {
+        assert_eq!(safe_path(path), "/", "{path:?}");
+    }
+    assert_eq!(safe_path("/a/../b?c=//d&e=%2F"), "/a/../b?c=//d&e=%2F");
+    assert_eq!(safe_path(&format!("/{}", "a".repeat(MAX_PATH))), "/");
+}
+
+#[test]
 fn too_many_groups_are_said_not_cut() {
     let mut user = verified("bob");
     user.groups = (0..400).map(|n| format!("group-number-{n}")).collect();
