@@ -2,6 +2,7 @@
 
 pub(crate) mod connector;
 pub(crate) mod control;
+pub(crate) mod edge;
 pub(crate) mod gateway;
 mod node;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Write, path::Path};
 
 use serde_json::Value as Schema;
 
-use super::{connector::ConnectorConfig, control::ControlConfig, gateway::GatewayConfig, shape};
+use super::{connector::ConnectorConfig, control::ControlConfig, edge::EdgeConfig, gateway::GatewayConfig, shape};
 
 const HEAD: &str = "# Configuration\n\n\
 Every role reads one TOML file: `sluice <role> --config FILE`. `--check` validates it, prints what is in effect and \
@@ -18,6 +18,7 @@ fn roles() -> Vec<(&'static str, Schema)> {
     vec![
         ("connector", schemars::schema_for!(ConnectorConfig).to_value()),
         ("control", schemars::schema_for!(ControlConfig).to_value()),
+        ("edge", schemars::schema_for!(EdgeConfig).to_value()),
         ("gateway", schemars::schema_for!(GatewayConfig).to_value()),
     ]
 }

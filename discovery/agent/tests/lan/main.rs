@@ -105,6 +105,26 @@ fn a_lease_given_back_stages_its_device() {
 }
 
 #[test]
+fn g7_names_beyond_the_lan_are_resolved_for_admitted_hubs_only() {
+    let world = World::new(1);
+    world.enrol("hub-1", true);
+    world.lease(0, "SluiceHub:m7");
+    for options in ["timeout:5", "use-vc"] {
+        assert_eq!(world.resolve_by(0, "intranet.acme.test", options), [""; 0], "{options}");
+        assert_eq!(world.resolve_by(0, "est.acme.test", options).len(), 2, "{options}");
+    }
+    assert!(world.check_in(0, "hub-1").ends_with("200"));
+    for options in ["timeout:5", "use-vc"] {
+        let mut found = Vec::new();
+        wait_for("the resolver to be up", || {
+            found = world.resolve_by(0, "intranet.acme.test", options);
+            !found.is_empty()
+        });
+        assert_eq!(found, ["192.0.2.55"], "{options}");
+    }
+}
+
+#[test]
 fn noise_on_every_port_changes_nothing() {
     let world = World::new(1);
     world.enrol("hub-1", true);

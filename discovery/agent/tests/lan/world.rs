@@ -5,7 +5,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::PathBuf,
-    process::Command,
+    process::{Child, Command},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -27,8 +27,7 @@ use sluice_node_identity::{
 };
 use tokio::sync::watch;
 
-const HOOK: &str = "#!/bin/sh\n[ \"$1\" = bound ] || exit 0\nip addr flush dev $interface scope global -tentative 2>/dev/null\n\
-    ip -4 addr flush dev $interface\nip addr add $ip/$mask dev $interface\n\
+const HOOK: &str = "#!/bin/sh\n[ \"$1\" = bound ] || exit 0\nip -4 addr flush dev $interface\nip addr add $ip/$mask dev $interface\n\
     for d in $dns; do echo nameserver $d; done > /etc/resolv.conf\nenv > \"$TOLD\"\n";
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -127,6 +126,7 @@ pub(crate) struct World {
     broken: Arc<AtomicBool>,
     root: Arc<Authority>,
     stop: watch::Sender<bool>,
+    resolver: Child,
     agent: Option<JoinHandle<anyhow::Result<Result<(), String>>>>,
     runtime: tokio::runtime::Runtime,
     folder: tempfile::TempDir,
@@ -150,13 +150,20 @@ impl World {
         edge.address("lan0", "2001:db8:77::1/64").unwrap();
         edge.forward().unwrap();
 
+        let resolver = edge
+            .command("dnsmasq")
+            .args(["-k", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file=", "--user=root"])
+            .args(["--listen-address=127.0.0.1", "--bind-interfaces", "--port=5353"])
+            .arg("--address=/intranet.acme.test/192.0.2.55")
+            .spawn()
+            .unwrap();
         let records: Arc<Mutex<Records>> = Arc::default();
         let broken = Arc::new(AtomicBool::new(false));
         let root = Arc::new(authority("acme hubs"));
         let control = Arc::new(FakeControl { records: records.clone(), root: root.clone() });
         let kernel = FakeKernel { records: records.clone(), broken: broken.clone() };
         let (stop, stopped) = watch::channel(false);
-        let (sender, receiver) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let agent = edge
             .spawn(move || {
                 let lan = lan();
@@ -175,6 +182,7 @@ impl World {
             broken,
             root,
             stop,
+            resolver,
             agent: Some(agent),
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
             folder: tempfile::tempdir().unwrap(),
@@ -226,7 +234,13 @@ impl World {
 
     /// Addresses of a name by the C library's resolver, sorted.
     pub(crate) fn resolve(&self, n: usize, name: &str) -> Vec<String> {
-        let output = self.hubs[n].command("getent").args(["ahosts", name]).output().unwrap();
+        self.resolve_by(n, name, "timeout:5")
+    }
+
+    /// The same with options of the resolver (`use-vc`: over TCP).
+    pub(crate) fn resolve_by(&self, n: usize, name: &str, options: &str) -> Vec<String> {
+        let mut getent = self.hubs[n].command("getent");
+        let output = getent.args(["ahosts", name]).env("RES_OPTIONS", options).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let found: BTreeSet<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
         found.into_iter().map(str::to_owned).collect()
@@ -345,6 +359,9 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.stop.send_replace(true);
+        // Killed with its namespace at the latest.
+        let _gone = self.resolver.kill();
+        let _status = self.resolver.wait();
         if let Some(agent) = self.agent.take()
             && !std::thread::panicking()
         {
@@ -360,6 +377,6 @@ fn lan() -> Lan {
         addresses: vec!["10.77.0.1/24".parse().unwrap(), "2001:db8:77::1/64".parse().unwrap()],
         scope: Some(scope.unwrap()),
         domain: Some("acme.test".into()),
-        resolver: None,
+        resolver: Some("127.0.0.1:5353".parse().unwrap()),
     }
 }
