@@ -2,7 +2,35 @@
 
 pub mod admin_api;
 pub mod console;
+mod est;
+mod keys;
+mod listener;
+mod node_api;
 pub mod pages;
 mod services;
+mod tunnels;
 
+use std::sync::Arc;
+
+use sluice_control_domain::Store;
+use sluice_node_identity::UnixTime;
+
+pub use keys::ControlKeys;
+pub use listener::{ListenerSettings, Names, Remote, Rooms, Shown, bind, serve};
 pub use services::{CardView, FeedService, IntegrationService, ServiceError};
+pub use tunnels::{REPORT_SECONDS, TUNNELS_PER_GATEWAY, Tunnels};
+
+/// What the wire side works on.
+#[derive(Clone)]
+pub struct ServerParts {
+    /// Records.
+    pub store: Arc<dyn Store>,
+    /// Keys and authorities.
+    pub keys: Arc<ControlKeys>,
+    /// Tunnels that gateways hold now.
+    pub tunnels: Arc<Tunnels>,
+    /// The clock.
+    pub clock: Arc<dyn Fn() -> UnixTime + Send + Sync>,
+    /// `host:port` at which gateways reach this listener; goes into their documents.
+    pub advertised: String,
+}

@@ -1,0 +1,32 @@
+//! Request bodies: JSON, whole, short, and in time.
+
+use axum::{
+    body::to_bytes,
+    extract::{FromRequest, Request},
+    http::StatusCode,
+};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::refusal::Refusal;
+use crate::listener::DEADLINE;
+
+/// Longest body: a gateway's thousand tunnels fit.
+const MAX_BODY: usize = 256 * 1024;
+
+/// A body of type `T`.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        let slow = |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time");
+        let bytes = timeout(DEADLINE, to_bytes(request.into_body(), MAX_BODY)).await.map_err(slow)?;
+        let bytes = bytes.map_err(|_| {
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_long", format!("a body has at most {MAX_BODY} bytes"))
+        })?;
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map(Self).map_err(|error| Refusal::invalid(format!("the body is not what this call takes: {error}")))
+    }
+}

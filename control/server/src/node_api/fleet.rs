@@ -1,0 +1,71 @@
+//! Loads what a tenant's documents are made of; one load serves all nodes that ask after the same commit.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use sluice_control_domain::{Load, PLATFORM, Record, Store, Stored, Tenant, UserRecord, compile::Fleet};
+use sluice_node_identity::TenantId;
+
+use super::{one, refusal::Refusal};
+
+/// Records per read.
+const PAGE: u32 = 1_000;
+/// Tenants whose fleet is kept.
+const KEPT: usize = 1_024;
+
+/// Fleets by tenant, each with the commit it was loaded after.
+#[derive(Default)]
+pub(super) struct Fleets(Mutex<HashMap<TenantId, (u64, Arc<Fleet>)>>);
+
+impl Fleets {
+    /// The fleet as of commit `commit` or later.
+    pub(super) async fn at(&self, store: &dyn Store, tenant: &TenantId, commit: u64) -> Result<Arc<Fleet>, Refusal> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned();
+        if let Some((_, fleet)) = kept.filter(|(at, _)| commit > 0 && *at >= commit) {
+            return Ok(fleet);
+        }
+        let fleet = Arc::new(load(store, tenant).await?);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= KEPT {
+            all.clear();
+        }
+        all.insert(tenant.clone(), (commit, fleet.clone()));
+        Ok(fleet)
+    }
+}
+
+async fn load(store: &dyn Store, id: &TenantId) -> Result<Fleet, Refusal> {
+    let tenant = one::<Tenant>(store, PLATFORM, id.as_str()).await?;
+    let tenant = tenant.ok_or_else(|| Refusal::failed("a node's tenant is gone"))?.body;
+    let users = all::<UserRecord>(store, id).await?;
+    let groups: BTreeSet<String> =
+        users.into_iter().filter(|user| !user.disabled).flat_map(|user| user.groups).collect();
+    Ok(Fleet {
+        tenant,
+        nodes: all(store, id).await?,
+        gateways: all(store, id).await?,
+        apps: all(store, id).await?,
+        resources: all(store, id).await?,
+        groups,
+    })
+}
+
+async fn all<R: Record>(store: &dyn Store, tenant: &TenantId) -> Result<Vec<R>, Refusal> {
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let page = Load::Scan { kind: R::KIND, tenant: tenant.to_string(), after, limit: PAGE };
+        let page = store.load(page).await?;
+        let Some(last) = page.last() else { return Ok(found) };
+        after = Some(last.key.id.clone());
+        let full = page.len() >= PAGE as usize;
+        for stored in page {
+            found.push(Stored::typed::<R>(stored)?.body);
+        }
+        if !full {
+            return Ok(found);
+        }
+    }
+}
