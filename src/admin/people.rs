@@ -62,7 +62,8 @@ impl UserDo {
             Self::List { tenant, limit } => Ok(Call::list(
                 format!("/tenants/{tenant}/users"),
                 &["id", "email", "display_name", "groups", "role", "disabled"],
-            )),
+            )
+            .up_to(limit)),
             Self::Disable { id, tenant } => {
                 let done = Show::Done(format!("user {id} disabled"));
                 Ok(Call::new(Method::POST, format!("/tenants/{tenant}/users/{id}/disable"), done))

@@ -275,7 +275,8 @@ impl AppDo {
             Self::List { tenant, limit } => Ok(Call::list(
                 format!("/tenants/{tenant}/apps"),
                 &["id", "display_name", "host", "groups", "user_header"],
-            )),
+            )
+            .up_to(limit)),
         }
     }
 }

@@ -33,9 +33,9 @@ pub(crate) struct ControlConfig {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(crate) proxy_from: Vec<IpNetwork>,
-    /// Operating-system account that control becomes when started as root; it keeps its own when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) user: Option<String>,
+    /// Unprivileged account to become when started as root.
+    #[serde(default = "super::node::default_user")]
+    pub(crate) user: String,
     /// The wallet's process.
     #[serde(default)]
     pub(crate) wallet: Wallet,
@@ -60,8 +60,8 @@ pub(crate) struct Names {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wallet {
-    /// Operating-system account of the wallet's process when control is started as root; another than control's, so
-    /// that neither reads the other's files.
+    /// Account of the wallet's process when control is started as root; another than control's, so that neither
+    /// reads the other's files. Without it the wallet stays root, with no capability and no file but its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) user: Option<String>,
 }
@@ -70,17 +70,13 @@ pub(crate) struct Wallet {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
-    /// Most connections at a time.
+    /// Most connections at a time; more wait in the kernel's queue.
     pub(crate) connections: u32,
-    /// Seconds between two full syncs of an integration, at least 900.
-    pub(crate) full_sync_seconds: u64,
-    /// Seconds that running requests are given when control ends.
-    pub(crate) drain_seconds: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 10_000, full_sync_seconds: 24 * 3600, drain_seconds: 10 }
+        Self { connections: 10_000 }
     }
 }
 
@@ -120,8 +116,8 @@ impl ControlConfig {
         if self.limits.connections == 0 {
             return Some("`limits.connections` must be at least 1".to_owned());
         }
-        if self.limits.full_sync_seconds < 900 {
-            return Some("`limits.full_sync_seconds` must be at least 900".to_owned());
+        if self.wallet.user.as_ref() == Some(&self.user) {
+            return Some("`wallet.user` must be another account than `user`".to_owned());
         }
         if !self.data_dir.is_absolute() {
             return Some("`data_dir` must be an absolute path".to_owned());
@@ -162,14 +158,19 @@ mod tests {
     #[test]
     fn every_mistake_is_refused_with_its_key() {
         let cases = [
-            ("advertised_address = \"192.0.2.10:8443\"", "advertized_address = \"192.0.2.10:8443\"", "advertised_address"),
+            (
+                "advertised_address = \"192.0.2.10:8443\"",
+                "advertized_address = \"192.0.2.10:8443\"",
+                "advertised_address",
+            ),
             ("192.0.2.10:8443", "0.0.0.0:8443", "advertised_address"),
             ("pages.sluice.test", "node.sluice.test", "different"),
             ("node.sluice.test", "Node.sluice.test", "names.node"),
             ("/var/lib/sluice/control", "control", "absolute"),
             ("[names]", "proxy_from = [\"10.0.0.0/40\"]\n[names]", "proxy_from"),
-            ("[names]", "[limits]\nfull_sync_seconds = 60\n[names]", "full_sync_seconds"),
+            ("[names]", "[limits]\nconnections = 0\n[names]", "limits.connections"),
             ("trust_domain = \"sluice.test\"", "trust_domain = 7", "trust_domain"),
+            ("[names]", "[wallet]\nuser = \"nobody\"\n[names]", "wallet.user"),
         ];
         for (from, to, named) in cases {
             let error = load(&GOOD.replace(from, to)).unwrap_err();

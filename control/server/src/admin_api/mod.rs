@@ -91,7 +91,10 @@ pub(crate) fn routes_with(state: AdminState) -> Router {
     let (router, description) = routes().split_for_parts();
     let document = description.to_pretty_json().unwrap_or_default();
     router
-        .route("/api/v1/openapi.json", get(move || std::future::ready(([("content-type", "application/json")], document))))
+        .route(
+            "/api/v1/openapi.json",
+            get(move || std::future::ready(([("content-type", "application/json")], document))),
+        )
         .method_not_allowed_fallback(|| async { ApiError::method() })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(state)

@@ -1,0 +1,175 @@
+//! How control reaches a system of record: a sealed stream through whichever gateway holds a tunnel to its connector.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use anyhow::Context;
+use async_trait::async_trait;
+use ipnetwork::IpNetwork;
+use rustls::pki_types::CertificateDer;
+use sluice_connector_caller::{CallError, Gateway, Limits, SealedAsk, SealedCaller};
+use sluice_connector_wire::TokenSigner;
+use sluice_control_domain::{
+    Load, NodeRecord, Record, RecordKey, ResourceRecord, Store, Stored, compile::GATEWAY_PORT,
+};
+use sluice_control_server::{ControlKeys, Tunnels};
+use sluice_control_workers::{BoxedIo, Reach, ReachError};
+use sluice_node_identity::{NodeId, ResourceId, Role, TenantId, UnixTime};
+use sluice_node_reach::DialGuard;
+
+/// Most (gateway address, tunnel) pairs tried for one stream.
+const TRIES: usize = 6;
+/// Most nodes of one tenant.
+const MAX_NODES: u32 = 1000;
+/// A client certificate is made anew this long before it ends, seconds.
+const RENEW_BEFORE: u64 = 3 * 24 * 3600;
+/// Gateways may stand in a company's own networks; loopback and metadata addresses stay forbidden.
+const OWN_NETWORKS: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
+
+/// Sealed streams.
+pub(super) struct Sealed {
+    store: Arc<dyn Store>,
+    tunnels: Arc<Tunnels>,
+    keys: Arc<ControlKeys>,
+    signer: Arc<TokenSigner>,
+    guard: DialGuard,
+    caller: Mutex<Option<(Arc<SealedCaller>, UnixTime)>>,
+}
+
+/// One way to a connector.
+struct Way {
+    connector: NodeId,
+    gateway: Gateway,
+    sid: String,
+}
+
+fn now() -> UnixTime {
+    UnixTime::from(SystemTime::now())
+}
+
+impl Sealed {
+    pub(super) fn new(store: Arc<dyn Store>, tunnels: Arc<Tunnels>, keys: Arc<ControlKeys>) -> anyhow::Result<Self> {
+        let signer = Arc::new(TokenSigner::control(&keys.keystore().secret("caller/control")?)?);
+        let networks = OWN_NETWORKS.iter().map(|network| network.parse()).collect::<Result<Vec<IpNetwork>, _>>()?;
+        Ok(Self { store, tunnels, keys, signer, guard: DialGuard::new(networks), caller: Mutex::default() })
+    }
+
+    /// The caller with a certificate that is good for days yet.
+    fn caller(&self) -> anyhow::Result<Arc<SealedCaller>> {
+        let mut held = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((caller, until)) = held.as_ref()
+            && now() < *until
+        {
+            return Ok(Arc::clone(caller));
+        }
+        let (certificate, not_after) = self.keys.client_identity(now())?;
+        let root = CertificateDer::from(self.keys.node_root().der().to_vec());
+        let caller = SealedCaller::new(
+            self.keys.trust_domain().clone(),
+            root,
+            Arc::new(certificate),
+            Arc::clone(&self.signer),
+            Limits::default(),
+        )?;
+        let caller = Arc::new(caller);
+        *held = Some((Arc::clone(&caller), UnixTime(not_after.0.saturating_sub(RENEW_BEFORE))));
+        Ok(caller)
+    }
+
+    async fn ways(&self, tenant: &TenantId, resource: &ResourceRecord) -> anyhow::Result<Vec<Way>> {
+        let scan = Load::Scan { kind: NodeRecord::KIND, tenant: tenant.to_string(), after: None, limit: MAX_NODES };
+        let found = self.store.load(scan).await?;
+        let nodes: Vec<NodeRecord> =
+            found.into_iter().map(|stored| Ok(stored.typed()?.body)).collect::<anyhow::Result<_>>()?;
+        let living = |node: &&NodeRecord| node.binding.as_ref().is_some_and(|binding| binding.lock.is_none());
+        let mut ways = Vec::new();
+        let here = |node: &&NodeRecord| node.role == Role::Connector && node.site == resource.site;
+        for connector in nodes.iter().filter(living).filter(here) {
+            for (id, sid) in self.tunnels.to(tenant, &connector.id, now()) {
+                let Some(node) = nodes.iter().filter(living).find(|node| node.id == id && node.role == Role::Gateway)
+                else {
+                    continue;
+                };
+                ways.extend(self.doors(node).map(|gateway| Way {
+                    connector: connector.id.clone(),
+                    gateway,
+                    sid: sid.clone(),
+                }));
+            }
+        }
+        ways.truncate(TRIES);
+        Ok(ways)
+    }
+
+    /// A gateway's addresses that may be dialled.
+    fn doors(&self, node: &NodeRecord) -> impl Iterator<Item = Gateway> {
+        let permitted: Vec<SocketAddr> = match self.guard.permit(&node.addresses, GATEWAY_PORT) {
+            Ok(permitted) => permitted.addresses().to_vec(),
+            Err(error) => {
+                tracing::warn!(gateway = %node.id, "its addresses may not be dialled: {error}");
+                Vec::new()
+            }
+        };
+        let (id, host) = (node.id.clone(), node.host.clone().unwrap_or_default());
+        permitted.into_iter().map(move |address| Gateway { id: id.clone(), address, host: host.clone() })
+    }
+
+    async fn resource(&self, tenant: &TenantId, id: &ResourceId) -> anyhow::Result<Option<ResourceRecord>> {
+        let key = RecordKey { kind: ResourceRecord::KIND, tenant: tenant.to_string(), id: id.to_string() };
+        let found = self.store.load(Load::Keys(vec![key])).await?.pop();
+        Ok(found.map(Stored::typed::<ResourceRecord>).transpose()?.map(|found| found.body))
+    }
+
+    async fn try_open(&self, tenant: &TenantId, id: &ResourceId, subject: &str) -> anyhow::Result<BoxedIo> {
+        let resource = self.resource(tenant, id).await?.filter(|resource| resource.for_control);
+        let resource = resource.with_context(|| format!("there is no resource \"{id}\" for control; add it"))?;
+        let ways = self.ways(tenant, &resource).await?;
+        let caller = self.caller()?;
+        let mut last = None;
+        for way in &ways {
+            let ask = SealedAsk {
+                tenant,
+                connector: &way.connector,
+                sid: &way.sid,
+                resource: &resource.id,
+                target: &resource.target,
+                subject,
+            };
+            match caller.open(&way.gateway, &ask).await {
+                Ok(stream) => return Ok(Box::new(stream)),
+                Err(error) => {
+                    tracing::info!(gateway = %way.gateway.id, connector = %way.connector, "no sealed stream: {}", causes(&error));
+                    let retry = error.retry();
+                    last = Some(error);
+                    if !retry {
+                        break;
+                    }
+                }
+            }
+        }
+        match last {
+            Some(error) => Err(error).with_context(|| format!("resource \"{id}\" cannot be reached")),
+            None => anyhow::bail!("no connector at site \"{}\" has a tunnel now; is it running?", resource.site),
+        }
+    }
+}
+
+fn causes(error: &CallError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(deeper) = cause {
+        text = format!("{text}: {deeper}");
+        cause = deeper.source();
+    }
+    text
+}
+
+#[async_trait]
+impl Reach for Sealed {
+    async fn open(&self, tenant: &TenantId, resource: &ResourceId, sub: &str) -> Result<BoxedIo, ReachError> {
+        self.try_open(tenant, resource, sub).await.map_err(|error| ReachError(format!("{error:#}")))
+    }
+}

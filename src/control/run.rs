@@ -1,0 +1,215 @@
+//! `sluice control`: starts every part, wires them to each other, serves until told to stop.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    os::unix::net::UnixListener,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use anyhow::Context;
+use sluice_control_domain::Store;
+use sluice_control_keystore::Keystore;
+use sluice_control_server::{
+    ControlKeys, FeedService, IntegrationService, ListenerSettings, Names, Rooms, ServerParts, Tunnels,
+    admin_api::AdminState,
+    console,
+    pages::{self, PagesState},
+    serve,
+};
+use sluice_control_store_sqlite::SqliteStore;
+use sluice_control_wallet_daemon::WalletClients;
+use sluice_control_workers::{Parts, SqliteCache, TenantKeys, Workers};
+use sluice_node_identity::UnixTime;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{
+    break_glass,
+    home::Home,
+    reach::Sealed,
+    services::{Chains, DataKeys, Services, Wallet},
+    wallet,
+};
+use crate::{
+    config::control::ControlConfig,
+    confine::{self, Profile, User},
+    node,
+};
+
+/// Connections the kernel holds before we accept them.
+const BACKLOG: i32 = 1024;
+/// Name of the key of form tokens in the keystore.
+const FORMS: &str = "pages/forms";
+
+/// The node API's address as it stands in join codes.
+pub(super) fn node_url(config: &ControlConfig) -> String {
+    format!("https://{}:{}", config.names.node, config.advertised_address.port())
+}
+
+/// Runs it until SIGTERM.
+pub(super) fn run(config: &ControlConfig) -> anyhow::Result<()> {
+    let home = Home::new(&config.data_dir);
+    // Before anything is bound: a control that cannot open its keys must not look as if it ran.
+    home.open_keystore()?;
+    home.make()?;
+    let sockets = config.listen.iter().map(|address| bind(*address)).collect::<anyhow::Result<Vec<_>>>()?;
+    let door = bind_door(&home)?;
+    let wallet = wallet::start(config, &home)?;
+    confine(config, &home)?;
+    let served = node::runtime()?.block_on(start(config, &home, sockets, door, wallet));
+    tracing::info!("control has ended");
+    served
+}
+
+/// A listening socket that leaves IPv4 to its own: `[::]` and `0.0.0.0` may both be named.
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let context = || format!("cannot listen on {address}");
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).with_context(context)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true).with_context(context)?;
+    }
+    socket.set_reuse_address(true).with_context(context)?;
+    socket.set_nonblocking(true).with_context(context)?;
+    socket.bind(&address.into()).with_context(context)?;
+    socket.listen(BACKLOG).with_context(context)?;
+    tracing::info!(%address, "listening");
+    Ok(socket.into())
+}
+
+/// `control.sock`, mode 0600 by the process's umask. One left by a control that was killed is replaced; a live one is
+/// not: two controls on one data directory would be one too many.
+fn bind_door(home: &Home) -> anyhow::Result<UnixListener> {
+    let path = home.socket();
+    anyhow::ensure!(
+        std::os::unix::net::UnixStream::connect(&path).is_err(),
+        "another control runs on {}",
+        home.data_dir.display()
+    );
+    match std::fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot replace {}", path.display())),
+    }
+    let door = UnixListener::bind(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    door.set_nonblocking(true)?;
+    Ok(door)
+}
+
+/// Keeps the store, the caches and the keystore; the wallet's folder is not among them.
+fn confine(config: &ControlConfig, home: &Home) -> anyhow::Result<()> {
+    let user = User::named(&config.user)?;
+    let folders = [home.keystore(), home.store(), home.caches()];
+    for folder in &folders {
+        user.own(folder)?;
+    }
+    confine::apply(&Profile { role: "control", write: folders.to_vec(), user: Some(user), ..Profile::default() })
+}
+
+async fn start(
+    config: &ControlConfig,
+    home: &Home,
+    sockets: Vec<TcpListener>,
+    door: UnixListener,
+    wallet: WalletClients,
+) -> anyhow::Result<()> {
+    let stop = node::shutdown()?;
+    let keystore = Arc::new(home.open_keystore()?);
+    let forms = forms_key(&keystore)?;
+    let store = Arc::new(home.open_store(&keystore)?);
+    let keys = Arc::new(ControlKeys::open(Arc::clone(&keystore), config.trust_domain.clone(), node_url(config))?);
+    let tunnels = Arc::new(Tunnels::default());
+    let wallet = Arc::new(wallet);
+    let workers = workers(home, &store, &keys, &tunnels, &keystore, &wallet)?;
+    let schedule = scheduled(Arc::clone(&workers), stop.clone());
+    let door = tokio::net::UnixListener::from_std(door)?;
+    let door = tokio::spawn(break_glass::serve(door, Arc::clone(&store) as Arc<dyn Store>));
+    let rooms = rooms(&store, &keys, workers, &forms);
+    let parts = ServerParts {
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        keys,
+        tunnels,
+        advertised: config.advertised_address.to_string(),
+        clock: Arc::new(now),
+    };
+    let settings = ListenerSettings {
+        names: Names {
+            node: config.names.node.clone(),
+            console: config.names.console.clone(),
+            pages: config.names.pages.clone(),
+        },
+        proxy_from: config.proxy_from.clone(),
+        connections: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
+    };
+    let sockets = sockets.into_iter().map(tokio::net::TcpListener::from_std).collect::<Result<Vec<_>, _>>()?;
+    let served = serve(sockets, parts, settings, rooms, stop).await;
+    door.abort();
+    schedule.await.context("the schedule died")?;
+    end_wallet(wallet);
+    served
+}
+
+fn now() -> UnixTime {
+    UnixTime::from(SystemTime::now())
+}
+
+fn forms_key(keystore: &Keystore) -> anyhow::Result<[u8; 32]> {
+    if !keystore.contains(FORMS)? {
+        let mut key = zeroize::Zeroizing::new([0; 32]);
+        aws_lc_rs::rand::fill(key.as_mut()).context("the operating system gives no randomness")?;
+        keystore.put(FORMS, key.as_ref())?;
+    }
+    keystore.secret(FORMS)?.as_slice().try_into().context("the key of form tokens is damaged")
+}
+
+fn workers(
+    home: &Home,
+    store: &Arc<SqliteStore>,
+    keys: &Arc<ControlKeys>,
+    tunnels: &Arc<Tunnels>,
+    keystore: &Arc<Keystore>,
+    wallet: &Arc<WalletClients>,
+) -> anyhow::Result<Arc<Workers>> {
+    let data_keys: Arc<dyn TenantKeys> = Arc::new(DataKeys(Arc::clone(keystore)));
+    let store = Arc::clone(store) as Arc<dyn Store>;
+    let mut process = [0; 8];
+    aws_lc_rs::rand::fill(&mut process).context("the operating system gives no randomness")?;
+    Ok(Workers::new(Parts {
+        cache: Arc::new(SqliteCache::new(&home.caches(), Arc::clone(&data_keys))?),
+        reach: Arc::new(Sealed::new(Arc::clone(&store), Arc::clone(tunnels), Arc::clone(keys))?),
+        credentials: Arc::new(Wallet::new(Arc::clone(wallet))),
+        keys: data_keys,
+        process: process.iter().map(|byte| format!("{byte:02x}")).collect(),
+        store,
+    }))
+}
+
+fn scheduled(workers: Arc<Workers>, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
+    tokio::spawn(workers.run_schedule(async move {
+        // The sender lives as long as the process; were it gone, stopping would be right too.
+        let _gone = stop.wait_for(|stop| *stop).await.is_err();
+    }))
+}
+
+fn rooms(store: &Arc<SqliteStore>, keys: &Arc<ControlKeys>, workers: Arc<Workers>, forms: &[u8; 32]) -> Rooms {
+    let services = Arc::new(Services(workers));
+    let store_dyn = || Arc::clone(store) as Arc<dyn Store>;
+    let admin = AdminState::new(
+        store_dyn(),
+        Arc::clone(keys) as Arc<_>,
+        Arc::new(Chains(Arc::clone(store))),
+        Arc::clone(&services) as Arc<dyn IntegrationService>,
+        Arc::new(now),
+    );
+    let users = PagesState::new(store_dyn(), services as Arc<dyn FeedService>, Arc::new(now), forms);
+    Rooms { console: console::router(admin), pages: pages::router(users) }
+}
+
+/// Closes the wallet's sockets and waits for its process.
+fn end_wallet(wallet: Arc<WalletClients>) {
+    match Arc::into_inner(wallet).map(WalletClients::end) {
+        Some(Err(error)) => tracing::warn!("the wallet did not end well: {error:#}"),
+        // A request that is still being cut off holds it; it ends with this process.
+        None | Some(Ok(())) => {}
+    }
+}
