@@ -96,27 +96,35 @@ pub(crate) async fn state(node: Arc<Inner>) {
     let mut after = node.state.borrow().seq();
     loop {
         let mut connected = false;
-        let error = match stream(&node, after, &mut connected).await {
-            Ok(gap) => {
-                tracing::info!("{gap}");
-                after = 0;
-                pause.wait().await;
-                continue;
-            }
-            Err(error) => error,
-        };
+        let ended = stream(&node, after, &mut connected).await;
         after = node.state.borrow().seq();
         if connected {
             pause.reset();
             log.over();
         }
-        log.failed(&error);
+        match ended {
+            Ok(End::NewKey) => continue,
+            Ok(End::Gap(gap)) => {
+                tracing::info!("{gap}");
+                after = 0;
+            }
+            Err(error) => log.failed(&error),
+        }
         pause.wait().await;
     }
 }
 
-/// Reads one connection's events to its end; gives a gap when numbers did not continue.
-async fn stream(node: &Inner, after: u64, connected: &mut bool) -> Result<Gap, CallError> {
+/// Why a state feed ended that was not cut.
+enum End {
+    /// Numbers did not continue.
+    Gap(Gap),
+    /// This node's key changes; the feed must be opened anew with the next one.
+    NewKey,
+}
+
+/// Reads one connection's events to its end.
+async fn stream(node: &Inner, after: u64, connected: &mut bool) -> Result<End, CallError> {
+    let _door = node.gate.feed().await;
     let response = {
         let _call = node.gate.call().await;
         let path = format!("/node/v1/state?after={after}");
@@ -130,7 +138,10 @@ async fn stream(node: &Inner, after: u64, connected: &mut bool) -> Result<Gap, C
     let mut body = response.into_body();
     let mut events = Events::default();
     loop {
-        let frame = timeout(SILENCE, body.frame()).await;
+        let frame = tokio::select! {
+            frame = timeout(SILENCE, body.frame()) => frame,
+            () = node.gate.closing() => return Ok(End::NewKey),
+        };
         let frame = frame.map_err(|_| broken("the state feed has fallen silent"))?;
         let frame = frame.ok_or_else(|| broken("control closed the state feed"))?.map_err(broken)?;
         let Ok(bytes) = frame.into_data() else { continue };
@@ -140,7 +151,7 @@ async fn stream(node: &Inner, after: u64, connected: &mut bool) -> Result<Gap, C
             match view.apply(event) {
                 Ok(true) => drop(node.state.send_replace(Arc::new(view.clone()))),
                 Ok(false) => {}
-                Err(gap) => return Ok(gap),
+                Err(gap) => return Ok(End::Gap(gap)),
             }
             *connected = true;
             node.heard();

@@ -32,6 +32,8 @@ use crate::{
 const MAX_CODE: u64 = 4096;
 /// Permission bits a join code file must not have.
 const FORBIDDEN_MODE: u32 = 0o027;
+/// How often a request that control calls malformed is made again.
+const ODD_TRIES: u32 = 2;
 /// Key and request of a join that was begun: a lost answer is asked for again with the same key.
 const DRAFT: &str = "joining.json";
 
@@ -82,10 +84,16 @@ pub(crate) async fn join(
     let control = Control::new(&code.url, settings.control_address)?;
     let tls = tls::control_client(Trust::Pin(code.root_pin.clone()), None)?;
     let mut pause = Pause::default();
+    let mut odd = 0;
     let joined = loop {
         match ask(&control, &tls, role, code, &draft).await {
             Ok(joined) => break joined,
             Err(error) if error.is_passing() => tracing::warn!("cannot join yet: {error}; trying again"),
+            // Also what a control says that was restarted between nonce and join.
+            Err(error @ CallError::Refused { status: 400, .. }) if odd < ODD_TRIES => {
+                odd += 1;
+                tracing::warn!("cannot join yet: {error}; trying again");
+            }
             Err(error) => bail!("{error}; ask for a new join code (sluice admin node add)"),
         }
         pause.wait().await;

@@ -110,7 +110,7 @@ async fn settle(node: &Inner) -> anyhow::Result<()> {
     if identity.previous.is_none() {
         return Ok(());
     }
-    // The long poll's door is free only between polls; an answer at once is asked for.
+    // The state feed answers at once; it is dropped unread.
     let response = {
         let _call = node.gate.call().await;
         node.control.send(node.tls.clone(), Method::GET, "/node/v1/state?after=0", Vec::new(), CALL_TIME).await

@@ -334,6 +334,20 @@ async fn c4_renewal_under_load_is_never_taken_for_a_clone() {
 }
 
 #[tokio::test]
+async fn c4_state_feed_changes_to_the_new_key() {
+    let (dir, control) = (tempfile::tempdir().unwrap(), Control::start().await);
+    let node = joined(&dir, &control).await;
+    let _running = run(&node);
+    until("snapshot", || control.world().snapshots == 1).await;
+    timeout(PATIENCE, node.renew()).await.unwrap().unwrap();
+    // The old connection has gone: nobody hears the next event with the old key.
+    until("one feed", || control.events.receiver_count() == 1).await;
+    control.tell("hub/a", json!(1));
+    until("delta", || node.state().borrow().seq() == 1).await;
+    assert_eq!(control.world().clones, 0);
+}
+
+#[tokio::test]
 async fn c4_lost_renewal_is_asked_again_with_the_same_key() {
     let (dir, control) = (tempfile::tempdir().unwrap(), Control::start().await);
     let node = joined(&dir, &control).await;

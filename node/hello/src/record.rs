@@ -28,8 +28,11 @@ pub(crate) fn message(bytes: &[u8]) -> Result<Progress<Vec<u8>>, HelloError> {
     }
 }
 
-/// The fragment of the next record and what is behind it; `None` when more bytes are needed.
-fn record(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, HelloError> {
+/// The fragment of a record, and what is behind the record.
+type Fragment<'a> = (&'a [u8], &'a [u8]);
+
+/// The next record; `None` when more bytes are needed.
+fn record(bytes: &[u8]) -> Result<Option<Fragment<'_>>, HelloError> {
     let header_begins = [HANDSHAKE, 3];
     if !bytes.iter().zip(header_begins).all(|(byte, expected)| *byte == expected) {
         return Err(HelloError::NotTls);

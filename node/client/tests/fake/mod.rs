@@ -249,7 +249,7 @@ impl Desk {
                     }
                     (Method::POST, "/node/v1/echo") => Ok(Response::new(whole(body))),
                     (Method::GET, "/node/v1/config") => self.config(&query).await,
-                    (Method::GET, "/node/v1/state") => self.state(&query),
+                    (Method::GET, "/node/v1/state") => self.state(&query, peer.unwrap()),
                     _ => Err(StatusCode::NOT_FOUND),
                 },
             },
@@ -271,7 +271,7 @@ impl Desk {
         let late = {
             let mut world = self.world.lock().unwrap();
             world.requests += 1;
-            world.requests % 2 == 0
+            world.requests.is_multiple_of(2)
         };
         if late {
             tokio::time::sleep(Duration::from_millis(40)).await;
@@ -388,7 +388,8 @@ impl Desk {
         Ok(Response::builder().status(204).body(whole(Bytes::new())).unwrap())
     }
 
-    fn state(&self, query: &str) -> Answer {
+    /// As the real one does, judges the key again before each event.
+    fn state(&self, query: &str, peer: CertificateDer<'static>) -> Answer {
         let events = self.events.subscribe();
         let mut world = self.world.lock().unwrap();
         let (seq, entries) = world.state.clone();
@@ -398,13 +399,18 @@ impl Desk {
             world.snapshots += 1;
             StateEvent::Snapshot { seq, entries }
         };
-        let stream = futures::stream::unfold((Some(first), events), |(first, mut events)| async move {
-            let event = match first {
-                Some(event) => event,
-                None => events.recv().await.ok()?,
-            };
-            let line = format!("data: {}\n\n", serde_json::to_string(&event).unwrap());
-            Some((Ok(Frame::data(Bytes::from(line))), (None, events)))
+        let desk = self.clone();
+        let stream = futures::stream::unfold((Some(first), events), move |(first, mut events)| {
+            let (desk, peer) = (desk.clone(), peer.clone());
+            async move {
+                let event = match first {
+                    Some(event) => event,
+                    None => events.recv().await.ok()?,
+                };
+                desk.known(Some(&peer)).ok()?;
+                let line = format!("data: {}\n\n", serde_json::to_string(&event).unwrap());
+                Some((Ok(Frame::data(Bytes::from(line))), (None, events)))
+            }
         });
         Ok(Response::new(UnsyncBoxBody::new(StreamBody::new(stream))))
     }
