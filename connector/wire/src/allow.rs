@@ -107,23 +107,27 @@ impl AllowRule {
             };
         };
         let labels = host.strip_suffix(suffix).and_then(|front| front.strip_suffix('.'));
-        host.parse::<IpAddr>().is_err() && labels.is_some_and(is_name)
+        host.parse::<IpAddr>().is_err() && labels.is_some_and(is_labels)
     }
 
-    /// Whether the host pattern is an address, a lower-case name, or `*.` and a lower-case name. Names whose last
-    /// label starts with a digit are refused: resolvers read some of them as addresses.
+    /// Whether the host pattern is an address, a lower-case name, or `*.` and a lower-case name.
     pub(crate) fn has_sound_host(&self) -> bool {
-        if self.host.parse::<IpAddr>().is_ok() {
-            return true;
-        }
-        let name = self.host.strip_prefix("*.").unwrap_or(&self.host);
-        let last_is_name =
-            name.rsplit('.').next().is_some_and(|label| !label.starts_with(|c: char| c.is_ascii_digit()));
-        is_name(name) && last_is_name
+        is_host(&self.host) || self.host.strip_prefix("*.").is_some_and(is_host_name)
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether `text` is an address or a lower-case name.
+pub(crate) fn is_host(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok() || is_host_name(text)
+}
+
+/// A name whose last label starts with a digit is none: resolvers read `127.1` or `0x7f.1` as addresses.
+fn is_host_name(text: &str) -> bool {
+    let last = text.rsplit('.').next().unwrap_or_default();
+    is_labels(text) && !last.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn is_labels(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
     text.len() <= 253 && text.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(plain))
 }

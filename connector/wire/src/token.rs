@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use sluice_node_identity::{NodeId, ResourceId, UnixTime};
 
-use crate::Protocol;
+use crate::{Protocol, allow::is_host};
 
 /// Claims of a stream token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub struct Target {
 
 /// Not `tcp:host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a target is tcp:host:port")]
+#[error("a target is tcp:host:port, with a lower-case name, an IPv4 address or an IPv6 address in brackets")]
 pub struct BadTarget;
 
 impl fmt::Display for Target {
@@ -68,12 +68,11 @@ impl FromStr for Target {
         let rest = text.strip_prefix("tcp:").ok_or(BadTarget)?;
         let (host, port) = rest.rsplit_once(':').ok_or(BadTarget)?;
         let host = match host.strip_prefix('[') {
-            Some(inner) => inner.strip_suffix(']').ok_or(BadTarget)?,
+            Some(inner) => inner.strip_suffix(']').filter(|inner| inner.contains(':')).ok_or(BadTarget)?,
             None if host.contains(':') => return Err(BadTarget),
             None => host,
         };
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_' | b':');
-        if host.is_empty() || host.len() > 255 || !host.bytes().all(plain) {
+        if !is_host(host) {
             return Err(BadTarget);
         }
         Ok(Self { protocol: Protocol::Tcp, host: host.to_owned(), port: port.parse().map_err(|_| BadTarget)? })
