@@ -34,10 +34,20 @@ impl Node {
     }
 }
 
+/// What a retired key on a request means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Retired {
+    /// Somebody has a copy: the node is locked. On the node API nodes see to it that an old key is never used after
+    /// the new one.
+    Clone,
+    /// Refused, no more. Users' requests come through a gateway whenever they like, also while it takes a new key.
+    Late,
+}
+
 /// Lets only known nodes through, as [`Node`].
 pub(super) async fn require(State(api): State<NodeApi>, mut request: Request, next: Next) -> Response {
     let remote = request.extensions().get::<Remote>().cloned();
-    match recognise(&api, remote).await {
+    match recognise(&api, remote, Retired::Clone).await {
         Ok(node) => {
             request.extensions_mut().insert(node);
             next.run(request).await
@@ -47,22 +57,23 @@ pub(super) async fn require(State(api): State<NodeApi>, mut request: Request, ne
 }
 
 /// Judges the certificate on the request's connection.
-pub(super) async fn recognise(api: &NodeApi, remote: Option<Remote>) -> Result<Node, Refusal> {
+pub(super) async fn recognise(api: &NodeApi, remote: Option<Remote>, retired: Retired) -> Result<Node, Refusal> {
     let shown = remote.and_then(|remote| remote.certificate).ok_or_else(Refusal::stranger)?;
     let Principal::Node { tenant, role, id } = shown.name.principal else { return Err(Refusal::stranger()) };
     if shown.name.trust_domain != api.around.trust_domain {
         return Err(Refusal::stranger());
     }
-    judge(api, tenant, id, role, shown.key).await
+    judge(api, tenant, id, role, shown.key, retired).await
 }
 
 /// Judges a key that its holder has proved.
-pub(super) async fn judge(
+async fn judge(
     api: &NodeApi,
     tenant: TenantId,
     id: NodeId,
     role: Role,
     key: Fingerprint,
+    retired: Retired,
 ) -> Result<Node, Refusal> {
     for _ in 0..TRIES {
         let record = api.one::<NodeRecord>(tenant.as_str(), id.as_str()).await?;
@@ -71,6 +82,7 @@ pub(super) async fn judge(
         let (changes, good) = match present(&record, &key, api.now()) {
             Presence::Good => (None, true),
             Presence::Promoted(set) => (Some(set), true),
+            Presence::Cloned(_) if retired == Retired::Late => (None, false),
             Presence::Cloned(set) => {
                 tracing::warn!(%tenant, node = %id, "a retired key was used: the node is locked");
                 (Some(set), false)
@@ -84,6 +96,13 @@ pub(super) async fn judge(
         }
     }
     Err(busy())
+}
+
+/// Whether what `node` began (a feed) may go on. Its key may have been retired meanwhile by the node's own renewal:
+/// then the feed ends, but nobody has proved that key now, so it is no clone.
+pub(super) async fn is_still_good(api: &NodeApi, node: &Node) -> Result<bool, Refusal> {
+    let record = node.record(api).await?;
+    Ok(matches!(present(&record, &node.key, api.now()), Presence::Good))
 }
 
 impl FromRequestParts<NodeApi> for Node {

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     NodeApi, TRIES, busy,
-    peer::{Node, judge},
+    peer::{Node, is_still_good},
     refusal::Refusal,
 };
 
@@ -167,9 +167,8 @@ impl Feed {
     }
 
     async fn read(&mut self) -> Option<()> {
-        let Node { tenant, id, role, key, .. } = self.node.clone();
-        // A node that was revoked or locked since it connected hears nothing more.
-        judge(&self.api, tenant, id, role, key).await.ok()?;
+        // A node that was revoked, locked or renewed since it connected hears nothing more.
+        is_still_good(&self.api, &self.node).await.ok()?.then_some(())?;
         let page = self.api.store().state(&self.node.tenant, &self.audiences, self.at).await;
         match page.map_err(|error| tracing::error!(%error, "a state feed ends")).ok()? {
             StatePage::Snapshot { seq, entries } => {
