@@ -8,8 +8,6 @@ mod reach;
 mod restore;
 mod run;
 mod services;
-#[cfg(test)]
-mod tests;
 mod wallet;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -142,6 +142,7 @@ async fn start(
         connections: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
     };
     let sockets = sockets.into_iter().map(tokio::net::TcpListener::from_std).collect::<Result<Vec<_>, _>>()?;
+    tracing::info!("control serves");
     let served = serve(sockets, parts, settings, rooms, stop).await;
     door.abort();
     schedule.await.context("the schedule died")?;

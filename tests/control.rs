@@ -1,0 +1,408 @@
+//! The built command as control: first owner, break-glass, crash, backup and restore, what it gives up.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::{
+    fs,
+    io::Write,
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, geteuid},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn sluice(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    command.args(words).env("RUST_LOG", "info").stdin(Stdio::null());
+    command
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned()
+}
+
+/// One control with its files; `home` is its data directory.
+struct World {
+    folder: TempDir,
+    address: SocketAddr,
+    home: PathBuf,
+    running: Option<Child>,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Control becomes another user, who must be able to walk through.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let world = Self { home: folder.path().join("data"), folder, address, running: None };
+        world.configure(&world.home);
+        world
+    }
+
+    fn configure(&self, home: &Path) {
+        let text = format!(
+            "data_dir = {home:?}\nlisten = [\"{0}\"]\nadvertised_address = \"{0}\"\ntrust_domain = \"sluice.test\"\n\
+             [names]\nnode = \"node.sluice.test\"\nconsole = \"console.sluice.test\"\npages = \"pages.sluice.test\"\n",
+            self.address
+        );
+        fs::write(self.path("control.toml"), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn control(&self, words: &[&str]) -> Output {
+        let config = self.path("control.toml");
+        let all = [&["control"], words, &["--config", config.to_str().unwrap()]].concat();
+        sluice(&all).output().unwrap()
+    }
+
+    fn init(&self) {
+        let link = self.path("owner.link");
+        let made = self.control(&["init", "--owner-link-file", link.to_str().unwrap()]);
+        assert!(made.status.success(), "{}", said(&made));
+    }
+
+    fn start(&mut self) {
+        // A log of its own for every start, so that "serves" means this one.
+        fs::write(self.path("log"), "").unwrap();
+        let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let config = self.path("control.toml");
+        let mut command = sluice(&["control", "--config", config.to_str().unwrap()]);
+        self.running = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        let begun = Instant::now();
+        while !self.log().contains("control serves") {
+            let ended = self.running.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none() && begun.elapsed() < PATIENCE, "control does not come up: {}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    fn pid(&self) -> u32 {
+        self.running.as_ref().unwrap().id()
+    }
+
+    fn end(&mut self, signal: Signal) -> std::process::ExitStatus {
+        let mut child = self.running.take().unwrap();
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        child.wait().unwrap()
+    }
+
+    fn admin(&self, words: &[&str]) -> Output {
+        let (root, token) = (self.home.join("node-root.pem"), self.path("owner.token"));
+        let address = self.address.to_string();
+        let server = format!("https://console.sluice.test:{}", self.address.port());
+        let all = [
+            &["admin", "--json", "--server", &server, "--address", &address, "--root", root.to_str().unwrap()],
+            &["--token-file", token.to_str().unwrap()][..],
+            words,
+        ]
+        .concat();
+        sluice(&all).output().unwrap()
+    }
+
+    fn good(&self, words: &[&str]) -> Value {
+        let output = self.admin(words);
+        assert!(output.status.success(), "{words:?}: {}\n{}", said(&output), self.log());
+        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+    }
+
+    fn claim(&self, link: &str, save: &str) -> Output {
+        let (link, save) = (self.path(link), self.path(save));
+        self.admin(&["owner", "claim", "--link-file", link.to_str().unwrap(), "--save", save.to_str().unwrap()])
+    }
+
+    fn owned() -> Self {
+        let mut world = Self::new();
+        world.init();
+        world.start();
+        let claimed = world.claim("owner.link", "owner.token");
+        assert!(claimed.status.success(), "{}", said(&claimed));
+        world
+    }
+
+    fn tenant(&self) {
+        self.good(&[
+            "tenant",
+            "add",
+            "acme",
+            "--name",
+            "Acme",
+            "--login-host",
+            "login.acme.test",
+            "--est-host",
+            "est.acme.test",
+            "--checkin-host",
+            "checkin.acme.test",
+            "--feed-host",
+            "feed.acme.test",
+        ]);
+        self.good(&["site", "add", "branch", "--tenant", "acme", "--name", "Branch"]);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_first_owner_gets_in_once_and_init_never_again() {
+    let world = World::owned();
+    let mode = |name: &str| fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("owner.link"), mode("owner.token")), (0o600, 0o600));
+    let again = world.claim("owner.link", "second.token");
+    assert!(!again.status.success() && said(&again).contains("used"), "{}", said(&again));
+    assert!(!world.path("second.token").exists());
+    let init = world.control(&["init"]);
+    assert!(!init.status.success() && said(&init).contains("not empty"), "{}", said(&init));
+    world.tenant();
+}
+
+#[test]
+fn refused_configurations_say_where_and_end_with_64() {
+    let world = World::new();
+    let good = fs::read_to_string(world.path("control.toml")).unwrap();
+    for (from, to, named) in [
+        ("trust_domain", "trust_domian", "`trust_domain`"),
+        ("\"pages.sluice.test\"", "7", "pages"),
+        ("[names]", "user = 3\n[names]", "user"),
+        ("pages.sluice.test", "node.sluice.test", "different"),
+    ] {
+        fs::write(world.path("control.toml"), good.replace(from, to)).unwrap();
+        for words in [&[][..], &["--check"], &["init"]] {
+            let output = world.control(words);
+            assert_eq!(output.status.code(), Some(64), "{}", said(&output));
+            assert!(said(&output).contains(named), "{named}: {}", said(&output));
+        }
+    }
+    assert!(!world.home.exists(), "a refused configuration changed something");
+    fs::write(world.path("control.toml"), good).unwrap();
+    let unmade = world.control(&[]);
+    assert_eq!(unmade.status.code(), Some(1), "{}", said(&unmade));
+    assert!(said(&unmade).contains("init"), "{}", said(&unmade));
+}
+
+#[test]
+fn a_new_owner_link_comes_over_the_local_socket_only_and_is_audited() {
+    let world = World::owned();
+    let link = world.control(&["owner-link"]);
+    assert!(link.status.success(), "{}", said(&link));
+    fs::write(world.path("new.link"), &link.stdout).unwrap();
+    let claimed = world.claim("new.link", "new.token");
+    assert!(claimed.status.success(), "{}", said(&claimed));
+    let acts = world.good(&["audit", "show"]).to_string();
+    assert!(acts.contains("owner.link") && acts.contains("control.init"), "{acts}");
+    if geteuid().is_root() {
+        let config = world.path("control.toml");
+        let mut stranger = sluice(&["control", "owner-link", "--config", config.to_str().unwrap()]);
+        let refused = stranger.uid(65_534).gid(65_534).output().unwrap();
+        assert!(!refused.status.success(), "a stranger got: {}", said(&refused));
+        // Even with the door's mode opened by mistake, the peer's credentials decide.
+        fs::set_permissions(world.home.join("control.sock"), fs::Permissions::from_mode(0o666)).unwrap();
+        let mut other = sluice(&["control", "owner-link", "--config", config.to_str().unwrap()]);
+        let refused = other.uid(54_321).gid(54_321).output().unwrap();
+        assert!(!refused.status.success() && !said(&refused).contains("slo1_"), "{}", said(&refused));
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_kill_9() {
+    let mut world = World::owned();
+    world.tenant();
+    let mut acknowledged = vec!["branch".to_owned()];
+    for round in 0..3 {
+        let pid = Pid::from_raw(world.pid().try_into().unwrap());
+        let killer = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(150 + 97 * round));
+            kill(pid, Signal::SIGKILL).unwrap();
+        });
+        for number in 0.. {
+            let site = format!("site-{round}-{number}");
+            if !world.admin(&["site", "add", &site, "--tenant", "acme", "--name", "x"]).status.success() {
+                break;
+            }
+            acknowledged.push(site);
+        }
+        killer.join().unwrap();
+        world.running.take().unwrap().wait().unwrap();
+        world.start();
+    }
+    let sites = world.good(&["site", "list", "--tenant", "acme"]).to_string();
+    let lost: Vec<_> = acknowledged.iter().filter(|site| !sites.contains(&format!("\"{site}\""))).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    assert_eq!(world.good(&["audit", "verify", "--tenant", "acme"])["intact"], true);
+}
+
+#[test]
+fn control_and_wallet_are_confined_processes_of_their_own_and_end_by_sigterm() {
+    let mut world = World::owned();
+    let pid = world.pid();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let wallet: u32 = children.split_whitespace().next().expect("the wallet's process").parse().unwrap();
+    let status = |pid: u32, name: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    for process in [pid, wallet] {
+        assert_eq!(status(process, "NoNewPrivs:"), "1");
+        assert_eq!(status(process, "Seccomp:"), "2");
+        assert_eq!(status(process, "CapEff:"), "0000000000000000");
+        assert_eq!(status(process, "CapBnd:"), "0000000000000000");
+    }
+    assert_eq!(fs::read(format!("/proc/{wallet}/environ")).unwrap(), b"", "the wallet's environment is empty");
+    if geteuid().is_root() {
+        assert_ne!(status(pid, "Uid:"), "0");
+        assert_ne!(status(pid, "Uid:"), status(wallet, "Uid:"));
+    }
+    assert!(world.end(Signal::SIGTERM).success());
+    assert!(!Path::new(&format!("/proc/{wallet}")).exists(), "the wallet is left over");
+    assert!(!world.log().contains("ERROR"), "{}", world.log());
+}
+
+#[test]
+fn the_wallet_ends_when_control_is_killed() {
+    let mut world = World::owned();
+    let pid = world.pid();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let wallet: u32 = children.split_whitespace().next().unwrap().parse().unwrap();
+    world.end(Signal::SIGKILL);
+    let begun = Instant::now();
+    // Whoever inherits it may take a moment to reap it; a zombie holds no socket and no key.
+    let gone = |pid: u32| {
+        fs::read_to_string(format!("/proc/{pid}/status")).map_or(true, |status| status.contains("State:\tZ"))
+    };
+    while !gone(wallet) {
+        assert!(begun.elapsed() < PATIENCE, "the wallet outlives control");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn random_bytes_on_the_port_change_nothing() {
+    let world = World::owned();
+    world.tenant();
+    for seed in 0_u32..64 {
+        let mut stream = TcpStream::connect(world.address).unwrap();
+        let noise: Vec<u8> =
+            (0..997_u32).map(|at| (at.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13) as u8).collect();
+        let start: &[u8] = if seed % 2 == 0 { &[0x16, 0x03, 0x01, 0x02, 0x00] } else { b"GET / HTTP/1.1\r\n" };
+        // The other side may close at the first wrong byte.
+        let _sent = stream.write_all(start).and_then(|()| stream.write_all(&noise[..(seed as usize * 13) % 997]));
+    }
+    assert_eq!(world.good(&["site", "list", "--tenant", "acme"])["items"].as_array().unwrap().len(), 1);
+    assert!(!world.log().contains("ERROR") && !world.log().contains("panicked"), "{}", world.log());
+}
+
+/// A data directory with nothing but the keys of `from`, as an operator keeps them apart.
+fn kept_keys(from: &Path, to: &Path) {
+    let copy = |name: &str| {
+        fs::create_dir_all(to.join(name)).unwrap();
+        fs::set_permissions(to.join(name), fs::Permissions::from_mode(0o700)).unwrap();
+        for entry in fs::read_dir(from.join(name)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() && !entry.file_name().to_str().unwrap().contains(".db") {
+                fs::copy(entry.path(), to.join(name).join(entry.file_name())).unwrap();
+            }
+        }
+    };
+    copy("keystore");
+    copy("wallet");
+    copy("wallet/tenants");
+}
+
+#[test]
+fn a_backup_restores_whole_and_raises_the_epoch() {
+    let mut world = World::owned();
+    world.tenant();
+    world.good(&["hub", "add", "hub-1", "--tenant", "acme", "--site", "branch"]);
+    let before = world.good(&["tenant", "show", "acme"]);
+    let archive = world.path("backup.tar");
+    let to = archive.to_str().unwrap();
+    let made = world.control(&["backup", "--to", to]);
+    assert!(made.status.success(), "{}", said(&made));
+    assert_eq!(fs::metadata(&archive).unwrap().permissions().mode() & 0o777, 0o600);
+    let again = world.control(&["backup", "--to", to]);
+    assert!(!again.status.success(), "an existing file was overwritten");
+    // No key, and nothing readable: neither the KEKs' bytes nor a name that only the store knows.
+    let bytes = fs::read(&archive).unwrap();
+    let kek = fs::read(world.home.join("keystore/kek")).unwrap();
+    let wallet_kek = fs::read(world.home.join("wallet/kek")).unwrap();
+    for secret in [kek.as_slice(), wallet_kek.as_slice(), b"hub-1", b"login.acme.test"] {
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret));
+    }
+    let full = world.control(&["restore", "--from", to]);
+    assert!(!full.status.success() && said(&full).contains("overwrites nothing"), "{}", said(&full));
+    assert!(world.end(Signal::SIGTERM).success());
+    let second = world.path("second");
+    kept_keys(&world.home, &second);
+    world.configure(&second);
+    let restored = world.control(&["restore", "--from", to]);
+    assert!(restored.status.success(), "{}", said(&restored));
+    world.home = second;
+    world.start();
+    let after = world.good(&["tenant", "show", "acme"]);
+    assert!(after["policy_epoch"].as_u64() > before["policy_epoch"].as_u64(), "{after}");
+    assert_eq!((&after["hub_root"], &after["login_host"]), (&before["hub_root"], &before["login_host"]));
+    assert_eq!(world.good(&["hub", "list", "--tenant", "acme"])["items"][0]["id"], "hub-1");
+    assert_eq!(world.good(&["audit", "verify", "--tenant", "acme"])["intact"], true);
+    assert!(world.good(&["audit", "show", "--tenant", "acme"]).to_string().contains("control.restore"));
+}
+
+#[test]
+fn a_damaged_backup_or_a_wrong_keystore_restores_nothing() {
+    let mut world = World::owned();
+    world.tenant();
+    let archive = world.path("backup.tar");
+    let made = world.control(&["backup", "--to", archive.to_str().unwrap()]);
+    assert!(made.status.success(), "{}", said(&made));
+    assert!(world.end(Signal::SIGTERM).success());
+    let good = fs::read(&archive).unwrap();
+    let mut flipped = good.clone();
+    let middle = flipped.len() - 6 * 1024;
+    flipped[middle] ^= 1;
+    for (name, bytes) in
+        [("flipped", &flipped[..]), ("cut", &good[..good.len() / 2]), ("empty", &[][..]), ("text", b"no tar")]
+    {
+        let (second, bad) = (world.path(name), world.path(&format!("{name}.tar")));
+        fs::write(&bad, bytes).unwrap();
+        kept_keys(&world.home, &second);
+        world.configure(&second);
+        let refused = world.control(&["restore", "--from", bad.to_str().unwrap()]);
+        assert!(!refused.status.success(), "{name}: {}", said(&refused));
+        assert!(!second.join("store").exists() && !second.join(".restore").exists(), "{name} left something behind");
+    }
+    // The keys of another control open nothing.
+    let mut other = World::new();
+    other.init();
+    other.start();
+    assert!(other.end(Signal::SIGTERM).success());
+    let second = world.path("foreign");
+    kept_keys(&other.home, &second);
+    world.configure(&second);
+    let refused = world.control(&["restore", "--from", archive.to_str().unwrap()]);
+    assert!(!refused.status.success(), "{}", said(&refused));
+    assert!(!second.join("store").exists());
+}
