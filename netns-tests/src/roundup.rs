@@ -20,7 +20,7 @@ pub const VERSION: &str = "2.6.0";
 /// Name of the tracker, and first part of its paths.
 pub const TRACKER: &str = "roundup";
 /// Header in which the gateway names the user.
-pub const USER_HEADER: &str = "X-Sluice-User";
+pub const USER_HEADER: &str = "X-Remote-User";
 /// Issues in a fresh tracker.
 pub const ISSUES: usize = 520;
 

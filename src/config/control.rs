@@ -28,7 +28,7 @@ pub(crate) struct ControlConfig {
     pub(crate) trust_domain: TrustDomain,
     /// Server names that choose what a connection is for.
     pub(crate) names: Names,
-    /// Networks whose connections must begin with a PROXY v2 header (gateways that splice); from all others it is
+    /// Networks whose connections may begin with a PROXY v2 header (gateways that splice); from all others it is
     /// refused.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]

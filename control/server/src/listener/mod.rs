@@ -37,6 +37,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const MAX_HEADER: usize = 16 * 1024;
 /// Pause after a failed accept (out of descriptors, most likely).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// First byte of a TLS connection: record type handshake (RFC 8446 §5.1). No PROXY header begins with it.
+const TLS_HANDSHAKE: u8 = 22;
 /// TLS alert: fatal, unrecognized_name (RFC 6066 §3).
 const UNRECOGNIZED_NAME: [u8; 7] = [0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x70];
 
@@ -56,7 +58,7 @@ pub struct Names {
 pub struct ListenerSettings {
     /// Server names.
     pub names: Names,
-    /// Peers whose connections begin with a PROXY v2 header; nobody else's may.
+    /// Peers whose connections may begin with a PROXY v2 header; nobody else's may.
     pub proxy_from: Vec<IpNetwork>,
     /// Connections at once; more wait in the kernel's queue.
     pub connections: usize,
@@ -211,6 +213,11 @@ impl Listener {
     async fn source(&self, stream: &mut TcpStream, peer: SocketAddr) -> anyhow::Result<IpAddr> {
         let direct = peer.ip().to_canonical();
         if !self.settings.proxy_from.iter().any(|network| network.contains(direct)) {
+            return Ok(direct);
+        }
+        // A gateway also calls for itself, from the address it splices from: who may name any client may name itself.
+        let mut first = [0; 1];
+        if stream.peek(&mut first).await? == 1 && first == [TLS_HANDSHAKE] {
             return Ok(direct);
         }
         let told = proxy::read(stream).await.context("no sound PROXY v2 header from a peer of proxy_from")?;
