@@ -307,7 +307,7 @@ fn random_bytes_on_the_port_change_nothing() {
     for seed in 0_u32..64 {
         let mut stream = TcpStream::connect(world.address).unwrap();
         let noise: Vec<u8> =
-            (0..997_u32).map(|at| (at.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13) as u8).collect();
+            (0..997_u32).map(|at| (at.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13).to_le_bytes()[0]).collect();
         let start: &[u8] = if seed % 2 == 0 { &[0x16, 0x03, 0x01, 0x02, 0x00] } else { b"GET / HTTP/1.1\r\n" };
         // The other side may close at the first wrong byte.
         let _sent = stream.write_all(start).and_then(|()| stream.write_all(&noise[..(seed as usize * 13) % 997]));

@@ -101,7 +101,7 @@ pub(super) enum HubDo {
     Import {
         #[arg(long)]
         tenant: TenantId,
-        /// CSV (*.csv: id;site;serial, or with commas; a first line "id…" is skipped), else a JSON array of
+        /// CSV (*.csv: id;site;serial, or with commas; a first line "id;…" is skipped), else a JSON array of
         /// {"id", "site", "serial"}
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
@@ -161,7 +161,8 @@ fn hubs_in(file: &Path) -> anyhow::Result<Vec<AddHub>> {
     }
     let text = read_text(file)?;
     let rows = text.lines().enumerate().map(|(index, line)| (index.saturating_add(1), line.trim()));
-    rows.filter(|(number, line)| !line.is_empty() && !(*number == 1 && line.starts_with("id")))
+    let heading = |number: usize, line: &str| number == 1 && line.split([';', ',']).next() == Some("id");
+    rows.filter(|(number, line)| !line.is_empty() && !heading(*number, line))
         .map(|(number, line)| row(line).with_context(|| format!("{} line {number}: \"{line}\"", file.display())))
         .collect()
 }

@@ -205,38 +205,7 @@ impl ResourceDo {
 #[derive(Subcommand)]
 pub(super) enum AppDo {
     /// Add an app
-    Add {
-        id: AppId,
-        #[arg(long)]
-        tenant: TenantId,
-        /// For people
-        #[arg(long = "name", alias = "display-name", value_name = "NAME")]
-        display_name: String,
-        /// Its host name, below the tenant's domain
-        #[arg(long)]
-        host: String,
-        /// The resource it is, behind connectors
-        #[arg(long, conflicts_with = "direct", required_unless_present = "direct")]
-        resource: Option<ResourceId>,
-        /// Host header the application expects, when not its own host
-        #[arg(long, requires = "resource")]
-        host_header: Option<String>,
-        /// host:port that the gateway itself dials
-        #[arg(long, value_name = "HOST:PORT")]
-        direct: Option<String>,
-        /// TLS to that address, with this name in its certificate
-        #[arg(long, requires = "direct")]
-        tls_server_name: Option<String>,
-        /// Own network that address may lie in; may be repeated
-        #[arg(long = "network", value_name = "CIDR", requires = "direct")]
-        networks: Vec<IpNetwork>,
-        /// Group that may open it; may be repeated; none means nobody
-        #[arg(long = "group")]
-        groups: Vec<String>,
-        /// Header under which the application is told the login name, such as X-Remote-User
-        #[arg(long)]
-        user_header: Option<String>,
-    },
+    Add(Box<NewApp>),
     /// List apps
     List {
         #[arg(long)]
@@ -247,36 +216,67 @@ pub(super) enum AppDo {
     },
 }
 
+#[derive(clap::Args)]
+pub(super) struct NewApp {
+    id: AppId,
+    #[arg(long)]
+    tenant: TenantId,
+    /// For people
+    #[arg(long = "name", alias = "display-name", value_name = "NAME")]
+    display_name: String,
+    /// Its host name, below the tenant's domain
+    #[arg(long)]
+    host: String,
+    /// The resource it is, behind connectors
+    #[arg(long, conflicts_with = "direct", required_unless_present = "direct")]
+    resource: Option<ResourceId>,
+    /// Host header the application expects, when not its own host
+    #[arg(long, requires = "resource")]
+    host_header: Option<String>,
+    /// host:port that the gateway itself dials
+    #[arg(long, value_name = "HOST:PORT")]
+    direct: Option<String>,
+    /// TLS to that address, with this name in its certificate
+    #[arg(long, requires = "direct")]
+    tls_server_name: Option<String>,
+    /// Own network that address may lie in; may be repeated
+    #[arg(long = "network", value_name = "CIDR", requires = "direct")]
+    networks: Vec<IpNetwork>,
+    /// Group that may open it; may be repeated; none means nobody
+    #[arg(long = "group")]
+    groups: Vec<String>,
+    /// Header under which the application is told the login name, such as X-Remote-User
+    #[arg(long)]
+    user_header: Option<String>,
+}
+
 impl AppDo {
     pub(super) fn call(self) -> anyhow::Result<Call> {
         match self {
-            Self::Add {
-                id,
-                tenant,
-                display_name,
-                host,
-                resource,
-                host_header,
-                direct,
-                tls_server_name,
-                networks,
-                groups,
-                user_header,
-            } => {
-                let place = match (resource, direct) {
-                    (Some(resource), _) => AppPlace::Resource { resource, host_header },
-                    (None, Some(address)) => AppPlace::Direct(Upstream::Direct { address, tls_server_name, networks }),
-                    (None, None) => anyhow::bail!("name --resource or --direct"),
-                };
-                let done = Show::Done(format!("app {id} added"));
-                let body = AppView { id, display_name, host, place, groups, user_header };
-                Call::post(format!("/tenants/{tenant}/apps"), &body, done)
-            }
+            Self::Add(app) => app.call(),
             Self::List { tenant, limit } => Ok(Call::list(
                 format!("/tenants/{tenant}/apps"),
                 &["id", "display_name", "host", "groups", "user_header"],
             )
             .up_to(limit)),
         }
+    }
+}
+
+impl NewApp {
+    fn call(self) -> anyhow::Result<Call> {
+        let Self { id, tenant, display_name, host, resource, host_header, direct, .. } = self;
+        let place = match (resource, direct) {
+            (Some(resource), _) => AppPlace::Resource { resource, host_header },
+            (None, Some(address)) => AppPlace::Direct(Upstream::Direct {
+                address,
+                tls_server_name: self.tls_server_name,
+                networks: self.networks,
+            }),
+            (None, None) => anyhow::bail!("name --resource or --direct"),
+        };
+        let done = Show::Done(format!("app {id} added"));
+        let body = AppView { id, display_name, host, place, groups: self.groups, user_header: self.user_header };
+        Call::post(format!("/tenants/{tenant}/apps"), &body, done)
     }
 }
