@@ -17,6 +17,8 @@ pub const SPENT_PER_GATEWAY: usize = 65_536;
 const MAX_TOKEN: usize = 8 * 1024;
 /// Longest life of an assertion, seconds.
 const MAX_LIFE: u64 = 60;
+/// Longest unique id: 128 bits in base64url have 22 characters.
+const MAX_JTI: usize = 64;
 /// How far the gateway's clock may differ, seconds.
 const LEEWAY: u64 = 30;
 
@@ -95,6 +97,10 @@ pub fn verify(token: &str, expected: &Expected<'_>, now: UnixTime) -> Result<Ass
 }
 
 fn check(claims: Assertion, expected: &Expected<'_>, now: UnixTime) -> Result<Assertion, AssertionRefused> {
+    // It is remembered: a broken-in gateway must not make us remember kilobytes each time.
+    if claims.jti.is_empty() || claims.jti.len() > MAX_JTI {
+        return Err(AssertionRefused::Shape);
+    }
     if claims.tenant != *expected.tenant {
         return Err(AssertionRefused::Tenant);
     }

@@ -320,6 +320,8 @@ fn every_wrong_claim_has_its_refusal() {
         (Assertion { iat: UnixTime(NOW + 31), exp: UnixTime(NOW + 90), ..base.clone() }, AssertionRefused::Time),
         (Assertion { exp: UnixTime(NOW + 61), ..base.clone() }, AssertionRefused::Time),
         (Assertion { exp: UnixTime(NOW), ..base.clone() }, AssertionRefused::Time),
+        (Assertion { jti: String::new(), ..base.clone() }, AssertionRefused::Shape),
+        (Assertion { jti: "x".repeat(65), ..base.clone() }, AssertionRefused::Shape),
     ];
     for (claims, refusal) in cases {
         assert_eq!(judge(&claims), Err(refusal), "{claims:?}");
