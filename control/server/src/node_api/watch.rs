@@ -66,6 +66,10 @@ pub(super) async fn config(
 async fn current(api: &NodeApi, node: &Node, after: u64, commit: u64) -> Result<ConfigEnvelope, Refusal> {
     for _ in 0..TRIES {
         let record = node.record(api).await?;
+        if record.body.binding.as_ref().is_none_or(|binding| binding.lock.is_some()) {
+            // Locked while it waited.
+            return Err(Refusal::stranger());
+        }
         let fleet = api.fleets.at(api.store(), &node.tenant, commit).await?;
         let before = api.one::<DocumentRecord>(node.tenant.as_str(), node.id.as_str()).await?;
         let content = compile::content(&fleet, &record.body, &api.around);
