@@ -21,6 +21,8 @@ use tempfile::TempDir;
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines of log that wait to be looked at.
+const LINES: usize = 1_000;
 
 fn sluice(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
@@ -186,7 +188,7 @@ impl Running {
     fn start(arguments: &[&str]) -> Self {
         let mut child = sluice(arguments).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
-        let (heard, lines) = mpsc::channel();
+        let (heard, lines) = mpsc::sync_channel(LINES);
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 if heard.send(line).is_err() {
