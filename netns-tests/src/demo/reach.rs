@@ -18,7 +18,7 @@ use crate::{process::run, topology::Ns};
 /// How long silence must last to count as silence.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// Simultaneous attempts of a scan.
-const SCANNERS: usize = 128;
+const SCANNERS: usize = 512;
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
