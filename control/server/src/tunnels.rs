@@ -12,9 +12,12 @@ pub const TUNNELS_PER_GATEWAY: usize = 1_000;
 /// A report is believed this long, seconds: three of its repetitions.
 pub const REPORT_SECONDS: u64 = 30;
 
+/// What one gateway told, and when.
+type Report = (UnixTime, Vec<LiveTunnel>);
+
 /// The registry. Shared behind an `Arc`; bounded by the nodes that exist, since only joined gateways report.
 #[derive(Debug, Default)]
-pub struct Tunnels(Mutex<HashMap<(TenantId, NodeId), (UnixTime, Vec<LiveTunnel>)>>);
+pub struct Tunnels(Mutex<HashMap<(TenantId, NodeId), Report>>);
 
 impl Tunnels {
     /// Replaces what `gateway` holds.
