@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use sluice_discovery_agent::Kernel;
 use sluice_discovery_rules::{EdgeDocument, staging::Action};
 use sluice_qos_plan::{
-    MacAddress, Pinhole, QosPolicy, Transport,
+    Pinhole, QosPolicy, Transport,
     message::{self, FromKernel, ToKernel},
 };
 use tokio::{
@@ -78,8 +78,8 @@ impl Writer {
 impl Kernel for Writer {
     async fn apply(&mut self, action: Action) -> anyhow::Result<()> {
         let request = match action {
-            Action::Admit { mac, address } => ToKernel::Admit { mac: MacAddress(mac.bytes()), address },
-            Action::Restage { mac, address } => ToKernel::Restage { mac: MacAddress(mac.bytes()), address },
+            Action::Admit { mac, address } => ToKernel::Admit { mac, address },
+            Action::Restage { mac, address } => ToKernel::Restage { mac, address },
         };
         self.must(&request).await
     }

@@ -8,10 +8,9 @@ pub mod dhcp;
 pub mod dns;
 mod document;
 mod hint;
-mod mac;
 pub mod staging;
 
 pub use check::{DocumentError, MAX_ADDRESSES, MAX_CLASSES, MAX_STAGING};
 pub use document::{EdgeDocument, HubClass, HubService, SCHEMA, StagingDestination};
 pub use hint::{CHECK_IN_PATH, DISCOVERY_PATH, discovery_hint};
-pub use mac::{BadMac, Mac};
+pub use sluice_qos_plan::{BadMac, Mac};

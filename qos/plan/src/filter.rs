@@ -7,7 +7,7 @@ use std::{fmt::Write, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Links, MacAddress, TrafficClass, Transport, tree::class_id};
+use crate::{Links, Mac, TrafficClass, Transport, tree::class_id};
 
 /// A place that devices in staging may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -116,14 +116,14 @@ table inet sluice {{
 
 /// Lets `mac` pass with `address`. Doing it twice changes nothing.
 #[must_use]
-pub fn admit(mac: MacAddress, address: IpAddr) -> String {
+pub fn admit(mac: Mac, address: IpAddr) -> String {
     let (set, back) = sets(address);
     format!("add element inet sluice {set} {{ {mac} . {address} }}\nadd element inet sluice {back} {{ {address} }}\n")
 }
 
 /// Stops `mac` with `address`. Adding before deleting makes it idempotent: nft refuses to delete what is not there.
 #[must_use]
-pub fn restage(mac: MacAddress, address: IpAddr) -> String {
+pub fn restage(mac: Mac, address: IpAddr) -> String {
     let (set, back) = sets(address);
     let mut script = admit(mac, address);
     // Writing to a String cannot fail.

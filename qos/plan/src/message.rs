@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{MacAddress, Pinhole, QosPolicy};
+use crate::{Mac, Pinhole, QosPolicy};
 
 /// Longest message in bytes, either way; a policy of 1,000 rules fits.
 pub const MAX_MESSAGE: usize = 512 * 1024;
@@ -27,14 +27,14 @@ pub enum ToKernel {
     /// A device may pass beyond the edge with this address.
     Admit {
         /// Its MAC.
-        mac: MacAddress,
+        mac: Mac,
         /// One of its addresses.
         address: IpAddr,
     },
     /// A device may not any more; its running flows stop with the next packet.
     Restage {
         /// Its MAC.
-        mac: MacAddress,
+        mac: Mac,
         /// One of its addresses.
         address: IpAddr,
     },

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use proptest::prelude::*;
 use sluice_qos_plan::{
-    Capabilities, Generation, InterfaceName, LanPort, Links, MacAddress, Match, QosPolicy, QosRule, TcTree,
-    TrafficClass, Transport, WanPort, admit, classify,
+    Capabilities, Generation, InterfaceName, LanPort, Links, Mac, Match, QosPolicy, QosRule, TcTree, TrafficClass,
+    Transport, WanPort, admit, classify,
     message::{self, ToKernel},
     restage,
 };
@@ -60,7 +60,7 @@ proptest! {
         let mut scripts = Vec::new();
         for (in_, mac, host) in steps {
             // A device has its own addresses: two devices never share one in the staging rules.
-            let mac_address = MacAddress([2, 0, 0, 0, 0, mac]);
+            let mac_address = Mac::new([2, 0, 0, 0, 0, mac]).unwrap();
             let address: IpAddr = if host % 2 == 0 { [10, 0, mac, host].into() } else { [0xfd00, 0, 0, 0, 0, 0, mac.into(), host.into()].into() };
             scripts.push(if in_ { admit(mac_address, address) } else { restage(mac_address, address) });
             if in_ { model.insert((mac_address, address)); } else { model.remove(&(mac_address, address)); }
@@ -93,7 +93,7 @@ proptest! {
             let unsafe_in_scripts = text.contains(|c: char| !c.is_ascii_alphanumeric() && !"._-@".contains(c));
             prop_assert!(!unsafe_in_scripts && text.len() <= 15);
         }
-        if let Ok(mac) = text.parse::<MacAddress>() {
+        if let Ok(mac) = text.parse::<Mac>() {
             prop_assert_eq!(mac.to_string(), text.to_lowercase());
         }
     }
