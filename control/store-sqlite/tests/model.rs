@@ -105,7 +105,7 @@ impl Model {
             let record = self.records.entry(*id).or_insert((0, 0));
             *record = (record.0 + 1, *value);
         }
-        plan.deletes.iter().for_each(|id| drop(self.records.remove(id)));
+        self.records.retain(|id, _| !plan.deletes.contains(id));
         self.log.extend(plan.state.iter().copied());
         for id in &plan.outbox {
             if self.inserted.insert(*id) {

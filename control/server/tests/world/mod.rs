@@ -26,22 +26,22 @@ use sluice_control_store_sqlite::SqliteStore;
 use sluice_node_identity::{CodeBinding, JoinSecret, Role, TenantId, UnixTime, proof_message};
 use tokio::sync::watch;
 
-pub struct World {
-    pub dir: tempfile::TempDir,
-    pub store: Arc<SqliteStore>,
-    pub keys: Arc<ControlKeys>,
-    pub tunnels: Arc<Tunnels>,
-    pub address: SocketAddr,
-    pub tenant: Tenant,
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) keys: Arc<ControlKeys>,
+    pub(crate) tunnels: Arc<Tunnels>,
+    pub(crate) address: SocketAddr,
+    pub(crate) tenant: Tenant,
     stop: watch::Sender<bool>,
     serving: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
 }
 
-pub fn now() -> UnixTime {
+pub(crate) fn now() -> UnixTime {
     UnixTime::from(std::time::SystemTime::now())
 }
 
-pub fn names() -> Names {
+pub(crate) fn names() -> Names {
     Names { node: "node.sluice.test".into(), console: "console.sluice.test".into(), pages: "pages.sluice.test".into() }
 }
 
@@ -65,11 +65,11 @@ fn tenant(keys: &ControlKeys, id: &str) -> Tenant {
 }
 
 impl World {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    pub async fn start_with(proxy_from: &[&str]) -> Self {
+    pub(crate) async fn start_with(proxy_from: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let keystore = Arc::new(Keystore::create(&dir.path().join("keystore")).unwrap());
         ControlKeys::create(&keystore, now()).unwrap();
@@ -116,27 +116,27 @@ impl World {
     }
 
     /// Ends the service as SIGTERM would.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.stop.send_replace(true);
         self.serving.take().unwrap().await.unwrap().unwrap();
     }
 
-    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, content).unwrap();
         path
     }
 
-    pub async fn one<R: Record>(&self, tenant: &str, id: &str) -> Typed<R> {
+    pub(crate) async fn one<R: Record>(&self, tenant: &str, id: &str) -> Typed<R> {
         let key = RecordKey { kind: R::KIND, tenant: tenant.to_owned(), id: id.to_owned() };
         self.store.load(Load::Keys(vec![key])).await.unwrap().pop().unwrap().typed().unwrap()
     }
 
-    pub async fn node_record(&self, id: &str) -> Typed<NodeRecord> {
+    pub(crate) async fn node_record(&self, id: &str) -> Typed<NodeRecord> {
         self.one("acme", id).await
     }
 
-    pub async fn change<R: Record>(&self, tenant: &str, id: &str, edit: impl Fn(&mut R)) {
+    pub(crate) async fn change<R: Record>(&self, tenant: &str, id: &str, edit: impl Fn(&mut R)) {
         loop {
             let key = RecordKey { kind: R::KIND, tenant: tenant.to_owned(), id: id.to_owned() };
             let stored: Stored = self.store.load(Load::Keys(vec![key])).await.unwrap().pop().unwrap();
@@ -150,7 +150,7 @@ impl World {
     }
 
     /// What an administrator does: a node with a fresh code.
-    pub async fn add_node(&self, id: &str, role: Role, valid: i64) -> JoinSecret {
+    pub(crate) async fn add_node(&self, id: &str, role: Role, valid: i64) -> JoinSecret {
         let secret = JoinSecret::new(random());
         let valid_until = UnixTime(now().0.saturating_add_signed(valid));
         let gateway = role == Role::Gateway;
@@ -171,7 +171,7 @@ impl World {
         secret
     }
 
-    pub async fn add_hub(&self, id: &str) -> JoinSecret {
+    pub(crate) async fn add_hub(&self, id: &str) -> JoinSecret {
         let secret = JoinSecret::new(random());
         let code = CodeBinding { digest: secret.digest(), valid_until: now().plus(600), bound: None, alarmed: false };
         let hub = HubRecord {
@@ -191,7 +191,7 @@ impl World {
         secret
     }
 
-    pub async fn add_user(&self, id: &str, password: &str) {
+    pub(crate) async fn add_user(&self, id: &str, password: &str) {
         let salt = argon2::password_hash::SaltString::encode_b64(&random::<16>()).unwrap();
         let hash = argon2::PasswordHasher::hash_password(&argon2::Argon2::default(), password.as_bytes(), &salt);
         let user = UserRecord {
@@ -208,18 +208,18 @@ impl World {
         self.store.commit(ChangeSet::of(&user.tenant).create(&user)).await.unwrap();
     }
 
-    pub async fn audit(&self) -> Vec<String> {
+    pub(crate) async fn audit(&self) -> Vec<String> {
         let chain = self.store.audit(Some(&self.tenant.id), 0, 1_000).await.unwrap();
         chain.into_iter().map(|(_, entry, _)| entry.act).collect()
     }
 
-    pub async fn nodes(&self) -> usize {
+    pub(crate) async fn nodes(&self) -> usize {
         let scan = Load::Scan { kind: Kind::Node, tenant: "acme".into(), after: None, limit: 100 };
         self.store.load(scan).await.unwrap().len()
     }
 
     /// curl to `host` on our port, believing the node root.
-    pub fn curl(&self, host: &str) -> Curl {
+    pub(crate) fn curl(&self, host: &str) -> Curl {
         let port = self.address.port();
         let root = self.dir.path().join("node-root.pem");
         let mut command = Command::new("curl");
@@ -228,29 +228,29 @@ impl World {
         Curl { command, url: format!("https://{host}:{port}"), body: None }
     }
 
-    pub fn node(&self, id: &Identity) -> Curl {
+    pub(crate) fn node(&self, id: &Identity) -> Curl {
         self.curl("node.sluice.test").cert(id)
     }
 
-    pub async fn join(&self, secret: &JoinSecret, role: Role, key: &KeyPair) -> (u16, Value) {
+    pub(crate) async fn join(&self, secret: &JoinSecret, role: Role, key: &KeyPair) -> (u16, Value) {
         let nonce = self.nonce().await;
         self.join_with(secret, role, key, &nonce).await
     }
 
-    pub async fn nonce(&self) -> String {
+    pub(crate) async fn nonce(&self) -> String {
         let (status, body) = self.curl("node.sluice.test").post("/node/v1/nonce", &json!({})).await;
         assert_eq!(status, 200);
         body["nonce"].as_str().unwrap().to_owned()
     }
 
-    pub async fn join_with(&self, secret: &JoinSecret, role: Role, key: &KeyPair, nonce: &str) -> (u16, Value) {
+    pub(crate) async fn join_with(&self, secret: &JoinSecret, role: Role, key: &KeyPair, nonce: &str) -> (u16, Value) {
         let (csr, proof) = proved(key, nonce);
         let request = json!({ "secret": secret.to_text(), "role": role, "csr": csr, "nonce": nonce, "proof": proof });
         self.curl("node.sluice.test").post("/node/v1/join", &request).await
     }
 
     /// Adds a node and joins it.
-    pub async fn joined(&self, id: &str, role: Role) -> Identity {
+    pub(crate) async fn joined(&self, id: &str, role: Role) -> Identity {
         let secret = self.add_node(id, role, 600).await;
         let key = match role {
             Role::Connector => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_3072).unwrap(),
@@ -261,7 +261,7 @@ impl World {
         self.identity(id, key, body["chain"].as_str().unwrap())
     }
 
-    pub fn identity(&self, name: &str, key: KeyPair, chain: &str) -> Identity {
+    pub(crate) fn identity(&self, name: &str, key: KeyPair, chain: &str) -> Identity {
         let number: u64 = u64::from_be_bytes(random());
         let cert = self.file(&format!("{name}-{number}.pem"), chain);
         let key_file = self.file(&format!("{name}-{number}.key"), key.serialize_pem());
@@ -270,53 +270,53 @@ impl World {
 }
 
 /// A request by `key` and the proof that goes with `nonce`.
-pub fn proved(key: &KeyPair, nonce: &str) -> (String, String) {
+pub(crate) fn proved(key: &KeyPair, nonce: &str) -> (String, String) {
     let csr = CertificateParams::default().serialize_request(key).unwrap();
     let nonce = URL_SAFE_NO_PAD.decode(nonce).unwrap();
     let proof = key.sign(&proof_message(&nonce, csr.der())).unwrap();
     (csr.pem().unwrap(), URL_SAFE_NO_PAD.encode(proof))
 }
 
-pub fn csr(key: &KeyPair) -> String {
+pub(crate) fn csr(key: &KeyPair) -> String {
     CertificateParams::default().serialize_request(key).unwrap().pem().unwrap()
 }
 
-pub fn random<const N: usize>() -> [u8; N] {
+pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).unwrap();
     bytes
 }
 
-pub struct Identity {
-    pub key: KeyPair,
-    pub cert: PathBuf,
-    pub key_file: PathBuf,
+pub(crate) struct Identity {
+    pub(crate) key: KeyPair,
+    pub(crate) cert: PathBuf,
+    pub(crate) key_file: PathBuf,
 }
 
-pub struct Curl {
+pub(crate) struct Curl {
     command: Command,
     url: String,
     body: Option<String>,
 }
 
 impl Curl {
-    pub fn cert(mut self, id: &Identity) -> Self {
+    pub(crate) fn cert(mut self, id: &Identity) -> Self {
         self.command.arg("--cert").arg(&id.cert).arg("--key").arg(&id.key_file);
         self
     }
 
-    pub fn ca(mut self, file: &Path) -> Self {
+    pub(crate) fn ca(mut self, file: &Path) -> Self {
         self.command.arg("--cacert").arg(file);
         self
     }
 
-    pub fn args(mut self, args: &[&str]) -> Self {
+    pub(crate) fn args(mut self, args: &[&str]) -> Self {
         self.command.args(args);
         self
     }
 
     /// Status (0: no answer at all) and body as JSON, or as text.
-    pub async fn get(mut self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(mut self, path: &str) -> (u16, Value) {
         self.command.arg(format!("{}{path}", self.url));
         let Self { mut command, body, .. } = self;
         let run = move || {
@@ -333,16 +333,16 @@ impl Curl {
         (status, serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned())))
     }
 
-    pub async fn post(self, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) async fn post(self, path: &str, body: &Value) -> (u16, Value) {
         self.data(&body.to_string()).get(path).await
     }
 
-    pub fn data(self, body: &str) -> Self {
+    pub(crate) fn data(self, body: &str) -> Self {
         Self { body: Some(body.to_owned()), ..self.args(&["--data-binary", "@-"]) }
     }
 
     /// A running curl that prints as bytes come.
-    pub fn stream(mut self, path: &str) -> tokio::process::Child {
+    pub(crate) fn stream(mut self, path: &str) -> tokio::process::Child {
         self.command.arg("-N").arg(format!("{}{path}", self.url)).stdout(Stdio::piped()).stdin(Stdio::null());
         tokio::process::Command::from(self.command).kill_on_drop(true).spawn().unwrap()
     }
