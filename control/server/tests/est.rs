@@ -125,8 +125,8 @@ async fn strongswan_reads_the_authority_and_every_enrolment_works() {
         let (ok, _) = pki(&world, &args(&get)).await;
         assert!(ok);
     }
-    let got = std::fs::read_dir(world.dir.path()).unwrap().map(|entry| entry.unwrap().path());
-    let got = got.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("got")).next().unwrap();
+    let mut got = std::fs::read_dir(world.dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let got = got.find(|path| path.file_name().unwrap().to_string_lossy().starts_with("got")).unwrap();
     assert_eq!(pem_chain(&std::fs::read_to_string(got).unwrap()).unwrap(), pem_chain(&world.tenant.hub_root).unwrap());
 }
 
