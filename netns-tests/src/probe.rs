@@ -1,6 +1,13 @@
 //! Load and probes on a line: `iperf3` fills it, `irtt` measures round trips beside it.
 
-use std::{net::IpAddr, path::Path, process::Command, thread, time::Duration};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -25,9 +32,11 @@ const PAYLOAD_PER_FRAME: (f64, f64) = (1448.0, 1514.0);
 /// Probe and load servers in one namespace.
 #[derive(Debug)]
 pub struct Servers {
+    ns: Ns,
     address: IpAddr,
+    logs: PathBuf,
+    loads: AtomicU32,
     _probe: Process,
-    _load: Process,
 }
 
 /// Which way the load flows, seen from the client.
@@ -57,20 +66,26 @@ pub struct Measured {
 }
 
 impl Servers {
-    /// Starts both in `ns`, listening on `address`.
+    /// Starts the probe server in `ns`, listening on `address`; load servers come with each load.
     ///
     /// # Errors
-    /// `irtt` or `iperf3` is missing or cannot listen.
+    /// `irtt` is missing or cannot listen.
     pub fn start(ns: &Ns, address: IpAddr, logs: &Path) -> Result<Self> {
         let mut irtt = ns.command("irtt");
         irtt.args(["server", "-i", "1ms", "-b", &socket_text(address, PROBE_PORT)]);
         let mut probe = Process::start("irtt-server", irtt, logs)?;
-        let mut iperf = ns.command("iperf3");
-        iperf.args(["-s", "-B", &address.to_string(), "-p", &LOAD_PORT.to_string()]);
-        let mut load = Process::start("iperf3-server", iperf, logs)?;
-        load.wait_for_port(ns, (address, LOAD_PORT).into(), Duration::from_secs(10))?;
         probe.wait_for_line("listener on", Duration::from_secs(10))?;
-        Ok(Self { address, _probe: probe, _load: load })
+        Ok(Self { ns: ns.clone(), address, logs: logs.to_owned(), loads: AtomicU32::new(0), _probe: probe })
+    }
+
+    /// An `iperf3` server answers "busy" for a while after a test: each load gets a server of its own.
+    fn load_server(&self) -> Result<Process> {
+        let mut iperf = self.ns.command("iperf3");
+        iperf.args(["-s", "-1", "--forceflush", "-B", &self.address.to_string(), "-p", &LOAD_PORT.to_string()]);
+        let name = format!("iperf3-server-{}", self.loads.fetch_add(1, Ordering::Relaxed));
+        let mut server = Process::start(&name, iperf, &self.logs)?;
+        server.wait_for_line("Server listening", Duration::from_secs(10))?;
+        Ok(server)
     }
 
     /// Probes from `client` for `seconds`, with four cubic flows in `direction` beside them if asked.
@@ -80,6 +95,7 @@ impl Servers {
     pub fn measure(&self, client: &Ns, load: Option<Direction>, seconds: u32) -> Result<Measured> {
         /// Cubic needs this long to fill the line's buffer.
         const WARM_UP: Duration = Duration::from_secs(2);
+        let server = load.map(|_| self.load_server()).transpose()?;
         let load = load.map(|direction| {
             let command = self.load(client, direction, seconds + 3);
             thread::spawn(move || output(&command))
@@ -92,6 +108,7 @@ impl Servers {
             Some(load) => bulk_mbit(&load.join().map_err(|_| anyhow::anyhow!("the load's thread panicked"))??)?,
             None => 0.0,
         };
+        drop(server);
         let (mut times, lost) = round_trips?;
         times.sort_by(f64::total_cmp);
         Ok(Measured {

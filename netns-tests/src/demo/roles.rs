@@ -124,6 +124,19 @@ impl Roles {
         Ok(())
     }
 
+    /// The role has not ended.
+    pub(super) fn still_runs(&mut self, role: &str) -> Result<()> {
+        let process = match role {
+            "gateway" => &mut self.gateway,
+            "connector" => &mut self.connector,
+            "edge" => &mut self.edge,
+            _ => &mut self.control,
+        };
+        let process = process.as_mut().with_context(|| format!("{role} was not started"))?;
+        ensure!(process.running()?, "{role} has ended:\n{}", process.tail());
+        Ok(())
+    }
+
     /// Process ids of the nodes that must not notice that control is gone.
     pub(super) fn node_pids(&mut self) -> Result<Vec<u32>> {
         let nodes = [&mut self.gateway, &mut self.connector, &mut self.edge];
@@ -161,10 +174,8 @@ impl Roles {
 
     /// All four run, and [`Self::no_errors`].
     pub(super) fn alive_and_without_errors(&mut self) -> Result<()> {
-        let all = [&mut self.control, &mut self.gateway, &mut self.connector, &mut self.edge];
-        for (role, process) in ROLES.iter().zip(all) {
-            let process = process.as_mut().with_context(|| format!("{role} was not started"))?;
-            ensure!(process.running()?, "{role} has ended:\n{}", process.tail());
+        for role in ROLES {
+            self.still_runs(role)?;
         }
         self.no_errors()
     }

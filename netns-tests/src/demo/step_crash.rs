@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::{Path, PathBuf},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -25,13 +26,14 @@ const SETTLE: Duration = Duration::from_secs(60);
 pub(super) fn survived(world: &mut World, evidence: &mut Evidence) -> Result<()> {
     let nodes = world.roles.node_pids()?;
     let hubs = world.admin.tenant(&["hub", "list"])?;
-    let before = snapshot(world)?;
+    let keys = world.admin.tenant(&["node", "list"])?;
+    let before = snapshot(&world.roles.data())?;
     let acknowledged = write_until_killed(world)?;
     let page = world.bob.open(ROUNDUP_URL).context("the gateway does not serve while control is gone")?;
     ensure!(page.says("Hello, bob"), "while control is gone bob does not get his page: {} {}", page.status, page.url);
     evidence.saw("while control was gone bob's session and Roundup's page went on working");
     if world.breaks(11) {
-        restore(world, &before)?;
+        restore(&world.roles.data(), &before)?;
     }
     let began = Instant::now();
     world.roles.start_control(&world.places)?;
@@ -43,6 +45,7 @@ pub(super) fn survived(world: &mut World, evidence: &mut Evidence) -> Result<()>
     ensure!(world.admin.tenant(&["hub", "list"])? == hubs, "the hubs are not what they were");
     evidence.measured("acknowledged_writes", acknowledged.len() as f64);
     evidence.saw(format!("all {} writes acknowledged up to the kill are there", acknowledged.len()));
+    ensure!(world.admin.tenant(&["node", "list"])? == keys, "a node joined again or took a new key");
     ensure!(world.roles.node_pids()? == nodes, "a node was restarted");
     heard_again(world, evidence)
 }
@@ -90,28 +93,42 @@ fn heard_again(world: &World, evidence: &mut Evidence) -> Result<()> {
     }
 }
 
-/// The store's files as they were before the writes.
-fn snapshot(world: &World) -> Result<Vec<(std::path::PathBuf, Vec<u8>)>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(world.roles.data())? {
-        let path = entry?.path();
-        if path.is_file() {
-            files.push((path.clone(), fs::read(&path)?));
-        }
+/// A file and what was in it.
+type Kept = (PathBuf, Vec<u8>);
+
+/// Control's files as they were before the writes.
+fn snapshot(folder: &Path) -> Result<Vec<Kept>> {
+    let mut kept = Vec::new();
+    for path in files(folder)? {
+        let content = fs::read(&path)?;
+        kept.push((path, content));
     }
-    Ok(files)
+    Ok(kept)
 }
 
 /// Sabotage: the disk forgets what was written since.
-fn restore(world: &World, files: &[(std::path::PathBuf, Vec<u8>)]) -> Result<()> {
-    for entry in fs::read_dir(world.roles.data())? {
-        let path = entry?.path();
-        if path.is_file() {
-            fs::remove_file(path)?;
+fn restore(folder: &Path, kept: &[Kept]) -> Result<()> {
+    for path in files(folder)? {
+        match kept.iter().find(|(known, _)| *known == path) {
+            // Written in place: owner and mode stay.
+            Some((_, content)) => fs::write(&path, content)?,
+            None => fs::remove_file(&path)?,
         }
     }
-    for (path, content) in files {
-        fs::write(path, content)?;
-    }
     Ok(())
+}
+
+/// Every regular file below `folder`.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            found.extend(files(&entry.path())?);
+        } else if kind.is_file() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }

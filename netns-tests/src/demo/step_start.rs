@@ -43,7 +43,7 @@ pub(super) fn joined(world: &mut World, evidence: &mut Evidence) -> Result<()> {
             "connector" => world.roles.start_connector(&world.places, &code)?,
             _ => world.roles.start_edge(&world.places, &code)?,
         }
-        wait_joined(world, id)?;
+        wait_joined(world, role, id)?;
         evidence.measured(&format!("{role}_joined_s"), began.elapsed().as_secs_f64());
     }
     resources(world)?;
@@ -103,13 +103,14 @@ fn join_code(world: &World, id: &str, role: &str) -> Result<String> {
     text(&world.admin.tenant(&words)?, "code")
 }
 
-fn wait_joined(world: &World, id: &str) -> Result<()> {
+fn wait_joined(world: &mut World, role: &str, id: &str) -> Result<()> {
     let deadline = Instant::now() + START;
     loop {
         let nodes = world.admin.tenant(&["node", "list"])?;
         if items(&nodes).iter().any(|node| field(node, "id") == id && field(node, "state") == "joined") {
             return Ok(());
         }
+        world.roles.still_runs(role)?;
         ensure!(Instant::now() < deadline, "{id} did not join within {START:?}: {nodes}");
         thread::sleep(Duration::from_millis(100));
     }
