@@ -2,6 +2,7 @@
 
 mod admin;
 mod authority;
+mod confinement;
 pub mod hostile;
 mod hub;
 pub mod peer;

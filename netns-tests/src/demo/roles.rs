@@ -19,6 +19,8 @@ use crate::{
     topology::Ns,
 };
 
+/// Account of the wallet's process; control itself becomes `nobody`.
+const WALLET_USER: &str = "daemon";
 /// What a process may take to be up on a busy machine.
 pub(super) const START: Duration = Duration::from_secs(60);
 
@@ -66,7 +68,9 @@ impl Roles {
                  [names]\n\
                  node = \"node.sluice.test\"\n\
                  console = \"console.sluice.test\"\n\
-                 pages = \"pages.sluice.test\"\n",
+                 pages = \"pages.sluice.test\"\n\n\
+                 [wallet]\n\
+                 user = \"{WALLET_USER}\"\n",
                 self.data().display(),
                 CONTROL.v4(CONTROL_PORT),
                 GATEWAY.0,
@@ -135,6 +139,20 @@ impl Roles {
         let process = process.as_mut().with_context(|| format!("{role} was not started"))?;
         ensure!(process.running()?, "{role} has ended:\n{}", process.tail());
         Ok(())
+    }
+
+    /// Every process of every role, by what it is: the roles, the edge's wire side, the wallet.
+    pub(super) fn processes(&self) -> Result<Vec<(String, u32)>> {
+        let all = [&self.control, &self.gateway, &self.connector, &self.edge];
+        let mut found = Vec::new();
+        for (role, process) in ROLES.iter().zip(all) {
+            let pid = process.as_ref().with_context(|| format!("{role} was not started"))?.pid();
+            found.push(((*role).to_owned(), pid));
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+            found
+                .extend(children.split(' ').filter_map(|child| Some((format!("{role}'s child"), child.parse().ok()?))));
+        }
+        Ok(found)
     }
 
     /// Process ids of the nodes that must not notice that control is gone.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     admin::{TENANT, items, text},
+    confinement,
     reach::{self, Answer, Knock},
     report::Evidence,
     roles::START,
@@ -51,7 +52,8 @@ pub(super) fn joined(world: &mut World, evidence: &mut Evidence) -> Result<()> {
     let states: Vec<String> =
         items(&nodes).iter().map(|node| format!("{} {}", field(node, "id"), field(node, "state"))).collect();
     evidence.saw(format!("control lists {}", states.join(", ")));
-    wait_tunnel(world, evidence)
+    wait_tunnel(world, evidence)?;
+    confinement::seen(&world.roles, evidence)
 }
 
 fn field<'a>(node: &'a Value, name: &str) -> &'a str {
