@@ -1,12 +1,14 @@
 //! Control's wire side: TLS listener, node API, EST, admin API, console.
 
 pub mod admin_api;
+mod connection;
 pub mod console;
 mod est;
 mod keys;
 mod listener;
 mod node_api;
 pub mod pages;
+mod record;
 mod services;
 mod tunnels;
 
@@ -15,8 +17,9 @@ use std::sync::Arc;
 use sluice_control_domain::Store;
 use sluice_node_identity::UnixTime;
 
+pub use connection::{Names, Remote, Shown};
 pub use keys::ControlKeys;
-pub use listener::{ListenerSettings, Names, Remote, Rooms, Shown, bind, serve};
+pub use listener::{ListenerSettings, Rooms, bind, serve};
 pub use services::{CardView, FeedService, IntegrationService, ServiceError};
 pub use tunnels::{REPORT_SECONDS, TUNNELS_PER_GATEWAY, Tunnels};
 

@@ -14,9 +14,10 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::server::TlsStream;
 
 use crate::{
-    ServerParts, keys,
-    listener::{DEADLINE, Remote, Shown},
-    node_api::one,
+    ServerParts,
+    connection::{DEADLINE, Remote, Shown},
+    keys,
+    record::one,
 };
 use http::{Request, Response, Unread};
 
@@ -165,8 +166,7 @@ impl Est {
     }
 
     async fn load<R: Record>(&self, tenant: &Tenant, hub: &HubId) -> anyhow::Result<Option<Typed<R>>> {
-        let found = one::<R>(&*self.parts.store, tenant.id.as_str(), hub.as_str()).await;
-        found.map_err(|refusal| anyhow::anyhow!("{refusal:?}"))
+        one(&*self.parts.store, tenant.id.as_str(), hub.as_str()).await
     }
 
     /// Decides until a decision is committed, then tells it.

@@ -18,8 +18,7 @@ use sluice_control_domain::{Kind, Load, PLATFORM, Store, Tenant};
 use sluice_control_pki::Authority;
 use sluice_node_identity::UnixTime;
 
-use super::Names;
-use crate::keys::ControlKeys;
+use crate::{connection::Names, keys::ControlKeys};
 
 /// Configurations kept: three names of control's own and one per tenant.
 const KEPT: usize = 1_024;

@@ -15,7 +15,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnetwork::IpNetwork;
 use rustls::server::Acceptor;
 use sluice_control_pki::CertFacts;
-use sluice_node_identity::{Fingerprint, SpiffeId};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -26,11 +25,13 @@ use tokio::{
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tower::ServiceExt;
 
-use crate::{ServerParts, est, node_api};
+use crate::{
+    ServerParts,
+    connection::{DEADLINE, Names, Remote, Shown, stopped},
+    est, node_api,
+};
 use doors::{Door, Doors};
 
-/// A handshake (PROXY header included), and then a request's header, must be done within this.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// What runs at shutdown may go on this long.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Longest request header.
@@ -41,17 +42,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const TLS_HANDSHAKE: u8 = 22;
 /// TLS alert: fatal, unrecognized_name (RFC 6066 §3).
 const UNRECOGNIZED_NAME: [u8; 7] = [0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x70];
-
-/// Control's own server names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names {
-    /// Node API.
-    pub node: String,
-    /// Console and admin API.
-    pub console: String,
-    /// Users' pages.
-    pub pages: String,
-}
 
 /// How the port behaves.
 #[derive(Clone, Debug)]
@@ -71,24 +61,6 @@ pub struct Rooms {
     pub console: Router,
     /// Behind [`Names::pages`]; its requests carry a [`crate::pages::GatewayPeer`].
     pub pages: Router,
-}
-
-/// The other end of a connection, in every request's extensions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remote {
-    /// Address, as a gateway in front told it.
-    pub address: IpAddr,
-    /// The certificate it proved to hold, if it showed one.
-    pub certificate: Option<Shown>,
-}
-
-/// A client certificate whose chain the handshake has checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
-    /// Whose.
-    pub name: SpiffeId,
-    /// Fingerprint of its SubjectPublicKeyInfo.
-    pub key: Fingerprint,
 }
 
 struct Listener {
@@ -263,11 +235,6 @@ impl Listener {
             tracing::debug!(%error, "connection ended");
         }
     }
-}
-
-/// Returns when control stops (or nobody is left who could say so).
-pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    drop(stop.wait_for(|stop| *stop).await);
 }
 
 fn remote(address: IpAddr, tls: &TlsStream<TcpStream>) -> anyhow::Result<Remote> {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::refusal::Refusal;
-use crate::listener::DEADLINE;
+use crate::connection::DEADLINE;
 
 /// Longest body: a gateway's thousand tunnels fit.
 const MAX_BODY: usize = 256 * 1024;

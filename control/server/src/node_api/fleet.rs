@@ -8,7 +8,8 @@ use std::{
 use sluice_control_domain::{Load, PLATFORM, Record, Store, Stored, Tenant, UserRecord, compile::Fleet};
 use sluice_node_identity::TenantId;
 
-use super::{one, refusal::Refusal};
+use super::refusal::Refusal;
+use crate::record::one;
 
 /// Records per read.
 const PAGE: u32 = 1_000;

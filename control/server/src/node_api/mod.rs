@@ -6,7 +6,7 @@ mod fleet;
 mod join;
 mod nonce;
 mod peer;
-pub(crate) mod refusal;
+mod refusal;
 mod report;
 mod watch;
 
@@ -20,15 +20,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use sluice_control_domain::{ChangeSet, Commit, Load, Record, RecordKey, Store, Stored, Typed, compile::Surroundings};
+use sluice_control_domain::{ChangeSet, Commit, Record, Store, Typed, compile::Surroundings};
 use sluice_control_enroll::Decision;
 use sluice_node_identity::{Role, UnixTime};
 use tokio::sync::watch as signal;
 
 use crate::{
-    ServerParts, keys,
-    listener::{Names, Remote},
+    ServerParts,
+    connection::{Names, Remote},
+    keys,
     pages::GatewayPeer,
+    record::one,
 };
 use refusal::Refusal;
 
@@ -82,7 +84,7 @@ impl Inner {
     }
 
     async fn one<R: Record>(&self, tenant: &str, id: &str) -> Result<Option<Typed<R>>, Refusal> {
-        one(self.store(), tenant, id).await
+        Ok(one(self.store(), tenant, id).await?)
     }
 
     /// Commits what a decision changes; `None` when it must be made again.
@@ -103,13 +105,6 @@ impl Inner {
     fn nonces(&self) -> std::sync::MutexGuard<'_, nonce::Nonces> {
         self.nonces.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// One record, if it is there.
-pub(crate) async fn one<R: Record>(store: &dyn Store, tenant: &str, id: &str) -> Result<Option<Typed<R>>, Refusal> {
-    let key = RecordKey { kind: R::KIND, tenant: tenant.to_owned(), id: id.to_owned() };
-    let found = store.load(Load::Keys(vec![key])).await?.pop();
-    Ok(found.map(Stored::typed).transpose()?)
 }
 
 /// A decision lost every race: somebody is changing the same record all the time.

@@ -11,7 +11,7 @@ use sluice_control_enroll::{Presence, present};
 use sluice_node_identity::{Fingerprint, NodeId, Principal, Role, SiteId, TenantId};
 
 use super::{NodeApi, TRIES, busy, refusal::Refusal};
-use crate::listener::Remote;
+use crate::connection::Remote;
 
 /// A node whose key is good now.
 #[derive(Clone, Debug)]

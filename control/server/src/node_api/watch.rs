@@ -23,7 +23,7 @@ use super::{
     refusal::Refusal,
 };
 
-use crate::listener::stopped;
+use crate::connection::stopped;
 
 /// A poll that finds nothing new is answered after this.
 const POLL: Duration = Duration::from_secs(25);
