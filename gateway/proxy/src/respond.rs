@@ -67,7 +67,8 @@ impl Answer {
         }
         header.insert_header("Content-Length", body.len().to_string())?;
         header.insert_header("X-Content-Type-Options", "nosniff")?;
-        header.insert_header("Referrer-Policy", "no-referrer")?;
+        // Not `no-referrer`: browsers would then send `Origin: null` with our own forms.
+        header.insert_header("Referrer-Policy", "same-origin")?;
         header.insert_header("Strict-Transport-Security", "max-age=31536000")?;
         if !session.is_body_done() {
             session.set_keepalive(None);

@@ -125,6 +125,8 @@ async fn a_login_form_from_elsewhere_is_refused() {
     let rig = Rig::start().await;
     let mut mine = Browser::new(&rig);
     let page = mine.open(WIKI, "/").await;
+    // Under `no-referrer` browsers would send `Origin: null` with this very form, and nobody could log in.
+    assert_eq!(page.one("referrer-policy"), "same-origin");
     let body = format!("form_token={}&return=&login=bob&password=bobs+secret", hidden(&page.body, "form_token"));
     let kind = "Content-Type: application/x-www-form-urlencoded\r\n";
     let elsewhere = format!("{kind}Origin: https://evil.test\r\n");
