@@ -75,7 +75,12 @@ impl FromStr for Target {
         if !is_host(host) {
             return Err(BadTarget);
         }
-        Ok(Self { protocol: Protocol::Tcp, host: host.to_owned(), port: port.parse().map_err(|_| BadTarget)? })
+        // One spelling: no sign, no leading zeros.
+        let number: u16 = port.parse().map_err(|_| BadTarget)?;
+        if number.to_string() != port {
+            return Err(BadTarget);
+        }
+        Ok(Self { protocol: Protocol::Tcp, host: host.to_owned(), port: number })
     }
 }
 

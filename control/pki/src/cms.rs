@@ -6,7 +6,7 @@ use cms::{
     signed_data::{CertificateSet, EncapsulatedContentInfo, SignedData, SignerInfos},
 };
 use const_oid::db::rfc5911::{ID_DATA, ID_SIGNED_DATA};
-use der::{Any, AnyRef, Decode, Encode, asn1::SetOfVec};
+use der::{Any, AnyRef, Decode, Encode, Tag, asn1::SetOfVec};
 use x509_cert::Certificate;
 
 use crate::PkiError;
@@ -14,7 +14,7 @@ use crate::PkiError;
 /// `certificates` (DER each) as certs-only CMS, DER.
 ///
 /// # Errors
-/// [`PkiError::Certificate`] when one of them is not a certificate.
+/// [`PkiError::Certificate`] when one of them is not a certificate in canonical DER.
 pub fn certs_only(certificates: &[&[u8]]) -> Result<Vec<u8>, PkiError> {
     envelope(certificates).map_err(|error| PkiError::Certificate(error.to_string()))
 }
@@ -22,7 +22,12 @@ pub fn certs_only(certificates: &[&[u8]]) -> Result<Vec<u8>, PkiError> {
 fn envelope(certificates: &[&[u8]]) -> der::Result<Vec<u8>> {
     let mut set = SetOfVec::new();
     for der in certificates {
-        set.insert(CertificateChoices::Certificate(Certificate::from_der(der)?))?;
+        let certificate = Certificate::from_der(der)?;
+        // The envelope writes it anew: what would not come out as it went in would have a broken signature.
+        if certificate.to_der()? != *der {
+            return Err(Tag::Sequence.non_canonical_error());
+        }
+        set.insert(CertificateChoices::Certificate(certificate))?;
     }
     let data = SignedData {
         version: CmsVersion::V1,

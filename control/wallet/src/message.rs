@@ -23,12 +23,27 @@ pub const MAX_PASSWORD: usize = 1_024;
 )]
 pub struct TooLong;
 
-/// A login; wiped when dropped, never printed.
+/// A login; wiped when dropped, never printed. What a peer sends passes the same checks as [`Credential::new`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Unchecked")]
 pub struct Credential {
     login: String,
     password: String,
+}
+
+#[derive(Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    login: String,
+    password: String,
+}
+
+impl TryFrom<Unchecked> for Credential {
+    type Error = TooLong;
+
+    fn try_from(unchecked: Unchecked) -> Result<Self, TooLong> {
+        Self::new(&unchecked.login, &unchecked.password)
+    }
 }
 
 impl Credential {

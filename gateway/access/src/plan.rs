@@ -228,7 +228,8 @@ fn check_host(host: &str) -> Result<(), BadDocument> {
 fn check_address(address: &str) -> Result<(), BadDocument> {
     let bad = || BadDocument::Address(address.to_owned());
     let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
-    if !port.parse::<u16>().is_ok_and(|port| port != 0) {
+    // One spelling, the one connectors take: no sign, no leading zeros.
+    if !port.parse::<u16>().is_ok_and(|number| number != 0 && number.to_string() == port) {
         return Err(bad());
     }
     let is_v6 =
@@ -241,8 +242,12 @@ fn check_address(address: &str) -> Result<(), BadDocument> {
     }
 }
 
-/// Lower-case DNS name (RFC 1123 §2.1), also one label; an IPv4 address passes as well.
+/// Lower-case DNS name (RFC 1123 §2.1), also one label; an IPv4 address passes as well. A name whose last label starts
+/// with a digit is none: resolvers read `127.1` or `0x7f.1` as addresses.
 fn is_name(name: &str) -> bool {
+    if name.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_digit())) {
+        return name.parse::<std::net::Ipv4Addr>().is_ok();
+    }
     let label = |label: &str| {
         let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
         let bytes = label.as_bytes();

@@ -13,7 +13,7 @@ pub struct Nonce {
 }
 
 /// `POST /node/v1/join`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JoinRequest {
     /// The code's secret ([`crate::JoinSecret::to_text`]).
@@ -27,6 +27,13 @@ pub struct JoinRequest {
     /// base64url signature by the CSR's key over [`crate::proof_message`]:
     /// P-256: ECDSA/SHA-256 in ASN.1; RSA: PKCS#1 v1.5/SHA-256.
     pub proof: String,
+}
+
+/// Without the secret: whoever reads a log must not be able to join.
+impl std::fmt::Debug for JoinRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JoinRequest").field("role", &self.role).field("csr", &self.csr).finish_non_exhaustive()
+    }
 }
 
 /// `POST /node/v1/rejoin`: a node that slept past its certificate proves its bound key.

@@ -160,5 +160,5 @@ fn percent(kbit: u32, part: u32, whole: u32) -> u32 {
 
 /// Without flow queueing a leaf holds 200 ms of the line in full frames: enough for a flow to fill the line, 32 to 10,000.
 fn queue_packets(rate_kbit: u32) -> u32 {
-    (rate_kbit / 8 * 200 / FRAME).clamp(32, 10_000)
+    ((rate_kbit / 8).saturating_mul(200) / FRAME).clamp(32, 10_000)
 }
