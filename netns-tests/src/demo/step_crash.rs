@@ -37,8 +37,8 @@ pub(super) fn survived(world: &mut World, evidence: &mut Evidence) -> Result<()>
     }
     let began = Instant::now();
     world.roles.start_control(&world.places)?;
-    evidence.measured("restart_s", began.elapsed().as_secs_f64());
     let sites = world.admin.tenant(&["site", "list"])?;
+    evidence.measured("answers_again_s", began.elapsed().as_secs_f64());
     let there: Vec<&str> = items(&sites).iter().filter_map(|site| site.get("id").and_then(Value::as_str)).collect();
     let lost: Vec<_> = acknowledged.iter().filter(|site| !there.contains(&site.as_str())).collect();
     ensure!(lost.is_empty(), "acknowledged before the kill and gone after it: {lost:?}");
