@@ -17,7 +17,7 @@ use sluice_gateway_access::{
 };
 
 use crate::{
-    Parts, Settings,
+    Limits, Parts, Settings,
     connection::Facts,
     live::LiveGuard,
     login::{LoginDoor, capital, cookie_fields, foreign_origin, parameter},
@@ -32,6 +32,7 @@ pub(crate) struct AppDoor {
     sign_on: Arc<SignOn>,
     login: LoginDoor,
     upstreams: Upstreams,
+    limits: Limits,
 }
 
 /// One request.
@@ -57,7 +58,7 @@ impl AppDoor {
     ) -> anyhow::Result<Self> {
         let parts: &Parts = &sign_on.parts;
         let upstreams = Upstreams::new(settings, parts.direct.clone(), parts.node.clone(), roots)?;
-        Ok(Self { sign_on, login, upstreams })
+        Ok(Self { sign_on, login, upstreams, limits: settings.limits.clone() })
     }
 
     /// An answer of ours, or the right to pass.
@@ -230,6 +231,9 @@ impl ProxyHttp for AppDoor {
         let facts = Facts::of(exchange)
             .ok_or_else(|| Error::explain(ErrorType::InternalError, "a connection without facts"))?;
         facts.note_request();
+        // The engine bounds neither over HTTP/2: a client that grants no window would hold its place for ever.
+        exchange.set_write_timeout(Some(self.limits.write));
+        exchange.set_total_drain_timeout(Some(self.limits.handshake));
         passing.right = self.judge(exchange, &facts).await?;
         Ok(passing.right.is_none())
     }

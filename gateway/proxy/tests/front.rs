@@ -150,6 +150,45 @@ async fn slow_and_idle_clients_are_closed() {
     rig.stop().await;
 }
 
+/// One HTTP/2 frame (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http2_client_that_takes_or_sends_nothing_is_closed() {
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    let short = Duration::from_millis(300);
+    let rig = Rig::with(Limits { handshake: short, idle: short, write: short, ..Limits::default() }).await;
+    let config = {
+        let mut config = rustls::ClientConfig::builder().with_root_certificates(rig.roots.clone()).with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Arc::new(config)
+    };
+    // HPACK (RFC 7541 Appendix A): 0x82 GET, 0x83 POST, 0x84 the path "/", 0x87 https, 0x01 names the authority.
+    let host = |first: u8| [&[first, 0x84, 0x87, 0x01, 15], LOGIN.as_bytes()].concat();
+    for (what, request) in [
+        // END_STREAM and END_HEADERS, but no room is granted for the page that answers.
+        ("takes nothing", frame(HEADERS, 5, 1, &host(0x82))),
+        // END_HEADERS only: a body is announced and never comes.
+        ("sends nothing", frame(HEADERS, 4, 1, &host(0x83))),
+    ] {
+        let stream = TcpStream::connect(rig.address).await.unwrap();
+        let name = ServerName::try_from(LOGIN).unwrap();
+        let mut tls = TlsConnector::from(config.clone()).connect(name, stream).await.unwrap();
+        let no_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+        let all = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &no_window, &request].concat();
+        tls.write_all(&all).await.unwrap();
+        let mut answer = Vec::new();
+        let _reset = timeout(PATIENCE, tls.read_to_end(&mut answer)).await.unwrap_or_else(|_| panic!("{what}"));
+        // Our side of the settings, then at least a head: the request was understood.
+        assert!(answer.len() > 60, "{what}: {answer:?}");
+    }
+    rig.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_connections_of_one_address_are_closed() {
     let rig = Rig::with(Limits { connections_per_address: 3, ..Limits::default() }).await;
