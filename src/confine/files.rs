@@ -31,6 +31,13 @@ const NEWEST: ABI = ABI::V5;
 pub(super) fn restrict(profile: &Profile) -> anyhow::Result<()> {
     let all = AccessFs::from_all(NEWEST);
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    // A role keeps files and folders. A link or a device could make the next start, as root, touch something else.
+    let never = AccessFs::Execute
+        | AccessFs::MakeSym
+        | AccessFs::MakeChar
+        | AccessFs::MakeBlock
+        | AccessFs::MakeFifo
+        | AccessFs::MakeSock;
     let mut rules = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(all)?.create()?;
     let proc_self = [PathBuf::from("/proc/self"), PathBuf::from("/proc/net"), PathBuf::from("/proc/sys/net")];
     let always = RESOLVER.iter().chain(&RUNTIME).map(PathBuf::from).chain(proc_self);
@@ -41,7 +48,7 @@ pub(super) fn restrict(profile: &Profile) -> anyhow::Result<()> {
         rules = allow(rules, path, read)?;
     }
     for path in &profile.write {
-        rules = allow(rules, path, all & !BitFlags::from(AccessFs::Execute))?;
+        rules = allow(rules, path, all & !never)?;
     }
     for path in &profile.run {
         rules = allow(rules, path, read | AccessFs::Execute)?;

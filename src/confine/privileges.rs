@@ -1,10 +1,16 @@
 //! User, groups, capabilities, no_new_privs.
 
+use std::path::Path;
+
 use anyhow::{Context, anyhow};
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::{
-    sys::prctl,
-    unistd::{self, Gid, Uid},
+    fcntl::{AtFlags, OFlag, open},
+    sys::{
+        prctl,
+        stat::{Mode, SFlag, fstat},
+    },
+    unistd::{self, Gid, Uid, fchownat},
 };
 
 /// An unprivileged user to become.
@@ -27,18 +33,41 @@ impl User {
         Ok(Self { uid: user.uid, gid: user.gid })
     }
 
-    /// Makes a folder (and what is in it at its first level) this user's, when we are root.
-    pub(crate) fn own(&self, folder: &std::path::Path) -> anyhow::Result<()> {
+    /// Makes a folder (and the files at its first level) this user's, when we are root.
+    ///
+    /// Whoever held the folder before may have put links there: they are never followed, so that nothing outside it
+    /// changes hands.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or given away, or holds a link.
+    pub(crate) fn own(&self, folder: &Path) -> anyhow::Result<()> {
         if !Uid::effective().is_root() {
             return Ok(());
         }
-        let chown = |path: &std::path::Path| {
-            unistd::chown(path, Some(self.uid), Some(self.gid))
-                .with_context(|| format!("cannot give {} to the unprivileged user", path.display()))
-        };
-        chown(folder)?;
+        // An administrator may have put the folder elsewhere by a link of his own; inside it nobody may.
+        let folder = &folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
+        self.take(folder)?;
         for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
-            chown(&entry?.path())?;
+            self.take(&entry?.path())?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, path: &Path) -> anyhow::Result<()> {
+        let cannot = || format!("cannot give {} to the unprivileged user", path.display());
+        // Opened once, then judged and changed by that handle: the name may come to mean something else meanwhile.
+        let handle =
+            open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()).with_context(cannot)?;
+        let found = fstat(&handle).with_context(cannot)?;
+        let kind = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT;
+        let plain = kind == SFlag::S_IFDIR || (kind == SFlag::S_IFREG && found.st_nlink == 1);
+        // A stray socket or pipe is nobody's secret and stays whose it is.
+        if kind == SFlag::S_IFLNK || (kind == SFlag::S_IFREG && !plain) {
+            anyhow::bail!("{} is a link; sluice makes none there, so remove it and look who did", path.display());
+        }
+        if plain {
+            let (uid, gid) = (Some(self.uid), Some(self.gid));
+            fchownat(&handle, "", uid, gid, AtFlags::AT_EMPTY_PATH).with_context(cannot)?;
         }
         Ok(())
     }

@@ -4,11 +4,13 @@
 use std::{
     env, fs,
     net::{TcpListener, UdpSocket},
+    os::unix::fs::MetadataExt,
     path::Path,
     process::Command,
 };
 
 use caps::{CapSet, Capability};
+use nix::{errno::Errno, libc};
 
 use super::{Profile, User, apply, put_in_force};
 
@@ -47,6 +49,7 @@ fn a_confined_role_keeps_its_folder_and_its_sockets_and_nothing_else() {
     fs::write(own.path().join("a"), "1").unwrap();
     fs::rename(own.path().join("a"), own.path().join("b")).unwrap();
     assert_eq!(fs::read_to_string(own.path().join("b")).unwrap(), "1");
+    assert!(std::os::unix::fs::symlink("/etc/shadow", own.path().join("link")).is_err(), "no links are made");
     assert!(fs::read(foreign.path().join("secret")).is_err());
     assert!(fs::write(foreign.path().join("new"), "x").is_err());
     assert!(fs::read("/etc/passwd").is_err());
@@ -56,6 +59,31 @@ fn a_confined_role_keeps_its_folder_and_its_sockets_and_nothing_else() {
     assert_eq!(status_line("NoNewPrivs"), "1");
     assert_eq!(status_line("Seccomp:"), "2");
     assert!(caps::read(None, CapSet::Permitted).unwrap().is_empty());
+}
+
+/// What the kernel says to a raw call.
+#[expect(unsafe_code, reason = "calls that no library offers are what is tested")]
+fn raw(number: libc::c_long, first: libc::c_int) -> Errno {
+    // SAFETY: null pointers and plain numbers only; a child that is made by mistake ends at once.
+    let answer = unsafe { libc::syscall(number, first, 0, 0, 0, 0) };
+    if answer == 0 && number == libc::SYS_clone {
+        std::process::exit(0);
+    }
+    if answer == -1 { Errno::last() } else { Errno::UnknownErrno }
+}
+
+#[test]
+fn a_confined_role_makes_no_namespace_by_any_name_of_the_call() {
+    if !alone("a_confined_role_makes_no_namespace_by_any_name_of_the_call") {
+        return;
+    }
+    put_in_force(&Profile { role: "test", ..Profile::default() }).unwrap();
+    assert_eq!(raw(libc::SYS_unshare, libc::CLONE_NEWUSER), Errno::EPERM);
+    assert_eq!(raw(libc::SYS_clone, libc::CLONE_NEWUSER | libc::SIGCHLD), Errno::EPERM);
+    assert_eq!(raw(libc::SYS_clone3, 0), Errno::ENOSYS);
+    // x32: the same calls under other numbers.
+    assert_eq!(raw(0x4000_0000 | libc::SYS_getpid, 0), Errno::EPERM);
+    std::thread::spawn(|| 7).join().expect("threads are still made");
 }
 
 #[test]
@@ -94,6 +122,22 @@ fn root_becomes_the_named_user() {
     assert_eq!(fs::read_to_string(own.path().join("state")).unwrap(), "s");
     fs::write(own.path().join("state"), "t").unwrap();
     assert!(nix::unistd::setuid(0.into()).is_err());
+}
+
+#[test]
+fn a_link_in_a_roles_folder_gives_nothing_away() {
+    assert!(nix::unistd::Uid::effective().is_root(), "the gate runs as root");
+    let outside = tempfile::tempdir().unwrap();
+    let secret = outside.path().join("shadow");
+    fs::write(&secret, "s").unwrap();
+    type Link = fn(&Path, &Path) -> std::io::Result<()>;
+    let links: [Link; 2] = [|to, at| std::os::unix::fs::symlink(to, at), |to, at| fs::hard_link(to, at)];
+    for link in links {
+        let own = tempfile::tempdir().unwrap();
+        link(&secret, &own.path().join("state.json")).unwrap();
+        assert!(User::named("nobody").unwrap().own(own.path()).is_err());
+        assert_eq!(fs::metadata(&secret).unwrap().uid(), 0, "still root's");
+    }
 }
 
 #[test]
