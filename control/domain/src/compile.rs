@@ -17,12 +17,12 @@ use sluice_node_identity::{
     ConfigEnvelope, Fingerprint, NodeId, Principal, Role, SpiffeId, TenantId, TrustDomain, UnixTime,
 };
 
-use crate::{
-    AppPlace, AppRecord, ChangeSet, GatewayRecord, Kind, NodeRecord, Record, ResourceRecord, Tenant, Typed,
-};
+use crate::{AppPlace, AppRecord, ChangeSet, GatewayRecord, Kind, NodeRecord, Record, ResourceRecord, Tenant, Typed};
 
 /// Id of the implicit app that is the users' feed.
 pub const FEED_APP: &str = "feed";
+/// Group that every account is in and nobody is put into: gateways hear of it with each login.
+pub const EVERYONE: &str = "everyone";
 /// Seconds a session lives: a working day.
 pub const SESSION_SECONDS: u64 = 8 * 3600;
 /// Seconds an allow-list is good for; signed again when half of them are over.
@@ -43,8 +43,6 @@ pub struct Fleet {
     pub apps: Vec<AppRecord>,
     /// What connectors dial.
     pub resources: Vec<ResourceRecord>,
-    /// Every group some user is in: who may open the feed.
-    pub groups: BTreeSet<String>,
 }
 
 /// Control's own names, as documents tell them.
@@ -150,18 +148,14 @@ pub fn content(fleet: &Fleet, node: &NodeRecord, around: &Surroundings) -> Conte
 
 fn gateway(fleet: &Fleet, around: &Surroundings) -> GatewayDocument {
     let tenant = &fleet.tenant;
-    let splice = |name: &String| Splice {
-        server_name: name.clone(),
-        to: around.address.clone(),
-        proxy_protocol: true,
-    };
+    let splice = |name: &String| Splice { server_name: name.clone(), to: around.address.clone(), proxy_protocol: true };
     let control = SpiffeId { trust_domain: around.trust_domain.clone(), principal: Principal::Control };
     let feed = FEED_APP.parse().ok().map(|id| App {
         id,
         name: "Feed".to_owned(),
         host: tenant.feed_host.clone(),
         upstream: Upstream::Control { address: around.address.clone(), server_name: around.pages_host.clone() },
-        groups: fleet.groups.iter().cloned().collect(),
+        groups: vec![EVERYONE.to_owned()],
         user_header: None,
     });
     GatewayDocument {

@@ -1,14 +1,14 @@
 //! Documents: made from the right tenant's records, versioned by content, readable by the roles that get them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::collections::BTreeSet;
-
 use proptest::prelude::*;
 use serde_json::json;
 use sluice_connector_wire::{AllowListKeeper, ConnectorDocument, PolicyKey, TokenSigner};
 use sluice_control_domain::{
     AppPlace, AppRecord, ChangeSet, GatewayRecord, NodeRecord, ResourceRecord, Tenant, Typed, Write,
-    compile::{ALLOW_LIST_SECONDS, Content, DocumentRecord, Fleet, Surroundings, content, revise, with_session_key},
+    compile::{
+        ALLOW_LIST_SECONDS, Content, DocumentRecord, EVERYONE, Fleet, Surroundings, content, revise, with_session_key,
+    },
 };
 use sluice_discovery_rules::EdgeDocument;
 use sluice_gateway_access::{GatewayDocument, Plan, Upstream};
@@ -90,7 +90,6 @@ fn fleet(policy: &PolicyKey) -> Fleet {
         gateways: vec![GatewayRecord { tenant: tenant.id.clone(), id: "gw-1".parse().unwrap(), keys }],
         apps: vec![app],
         resources: vec![resource],
-        groups: BTreeSet::from(["staff".to_owned()]),
         tenant,
     }
 }
@@ -145,6 +144,7 @@ fn every_role_can_use_its_document() {
     let document: GatewayDocument = serde_json::from_value(envelope.document).unwrap();
     let hosts: Vec<_> = document.apps.iter().map(|app| app.host.as_str()).collect();
     assert_eq!(hosts, ["feed.acme.test", "tracker.acme.test"]);
+    assert_eq!(document.apps[0].groups, [EVERYONE], "the feed is for every account, in a group or not");
     Plan::try_from(document).expect("the gateway takes it");
 
     let mut desk = Desk::new(self::policy(), fleet.nodes[1].clone());

@@ -1,7 +1,7 @@
 //! Passwords (argon2id): right or wrong, after the same work whether the user exists or not.
 
 use argon2::{Argon2, PasswordHash, PasswordHasher, PasswordVerifier, password_hash::SaltString};
-use sluice_control_domain::UserRecord;
+use sluice_control_domain::{UserRecord, compile::EVERYONE};
 use sluice_node_identity::api::VerifiedUser;
 
 /// Longest password that is looked at, bytes.
@@ -42,13 +42,14 @@ impl Factors {
     }
 }
 
-/// What a gateway is told about a user whose password was right.
+/// What a gateway is told about a user whose password was right: his groups, and the one that everybody is in.
 #[must_use]
 pub fn verified(user: &UserRecord) -> VerifiedUser {
+    let own = user.groups.iter().filter(|group| *group != EVERYONE).cloned();
     VerifiedUser {
         user: user.id.clone(),
         email: user.email.clone(),
         display_name: user.display_name.clone(),
-        groups: user.groups.clone(),
+        groups: std::iter::once(EVERYONE.to_owned()).chain(own).collect(),
     }
 }

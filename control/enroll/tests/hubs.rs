@@ -7,7 +7,7 @@ use sluice_control_domain::{
     ChangeSet, EnrollCode, HubRecord, HubState, Kind, StateAudience, Stored, Typed, UserRecord, UserRole, Write,
 };
 use sluice_control_enroll::{
-    Factors, HubRequest, Issuing, Limit, Limiter, Refused, checked_in, enroll_hub, reenroll_hub,
+    Factors, HubRequest, Issuing, Limit, Limiter, Refused, checked_in, enroll_hub, reenroll_hub, verified,
 };
 use sluice_control_pki::{Authority, CertFacts, Csr, pem_chain};
 use sluice_node_identity::{
@@ -183,6 +183,9 @@ fn i2_passwords_are_right_or_wrong_and_unknown_users_look_wrong() {
     assert!(!factors.verify(Some(&user), ""));
     assert!(!factors.verify(Some(&user), &"x".repeat(5000)));
     assert!(!factors.verify(None, "right"));
+    assert_eq!(verified(&user).groups, ["everyone"], "nobody is without a group: the feed is for all");
+    user.groups = vec!["everyone".into(), "staff".into()];
+    assert_eq!(verified(&user).groups, ["everyone", "staff"]);
     user.disabled = true;
     assert!(!factors.verify(Some(&user), "right"));
     user.password_hash = "not a hash".into();

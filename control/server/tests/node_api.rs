@@ -252,7 +252,7 @@ async fn a_gateways_document_has_its_own_session_key_and_the_store_has_none() {
         assert_eq!(document.relay.callers, ["spiffe://sluice.test/control"]);
         assert_eq!(
             (document.apps[0].id.as_str(), document.apps[0].groups.as_slice()),
-            ("feed", &["staff".to_owned()][..])
+            ("feed", &["everyone".to_owned()][..])
         );
         session_keys.push(document.session_key.0);
     }
@@ -319,7 +319,7 @@ async fn the_state_feed_follows_continues_and_ends_with_revocation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn t4_another_tenants_state_is_not_in_the_feed() {
+async fn t2_another_tenants_state_is_not_in_the_feed() {
     let world = World::start().await;
     let edge = world.joined("edge-1", Role::Edge).await;
     let foreign = ChangeSet { tenant: Some("globex".parse().unwrap()), ..set_state("theirs", 1) };
@@ -343,6 +343,7 @@ async fn i2_passwords_are_checked_for_gateways_and_limited() {
     };
     let (status, user) = verify("ann", "right").await;
     assert_eq!((status, user["email"].as_str()), (200, Some("ann@acme.test")));
+    assert_eq!(user["groups"], json!(["everyone", "staff"]), "whoever signs in may open the feed");
     assert_eq!(verify("Ann@ACME.test", "right").await.0, 200);
     let (wrong, unknown) = (verify("ann", "wrong").await, verify("nobody", "wrong").await);
     assert_eq!((wrong.0, &wrong.1), (401, &unknown.1), "who exists is not told");

@@ -4,7 +4,7 @@ use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version, password_hash::
 use axum::{Json, extract::State, http::StatusCode};
 use serde_json::json;
 use sluice_control_domain::{
-    ChangeSet, Load, PLATFORM, Record, StateAudience, StateChange, Tenant, UserRecord, UserRole,
+    ChangeSet, Load, PLATFORM, Record, StateAudience, StateChange, Tenant, UserRecord, UserRole, compile::EVERYONE,
 };
 use sluice_gateway_access::{UserStanding, user_key};
 use sluice_node_identity::{TenantId, UserId};
@@ -46,6 +46,9 @@ fn check(request: &mut AddUser) -> Result<(), ApiError> {
     }
     for group in &request.groups {
         check_label("a group", group)?;
+        if group.trim().eq_ignore_ascii_case(EVERYONE) {
+            return Err(ApiError::invalid(format!("every user is in the group \"{EVERYONE}\"; leave it away")));
+        }
     }
     request.groups.sort();
     request.groups.dedup();

@@ -1,11 +1,11 @@
 //! Loads what a tenant's documents are made of; one load serves all nodes that ask after the same commit.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use sluice_control_domain::{Load, PLATFORM, Record, Store, Stored, Tenant, UserRecord, compile::Fleet};
+use sluice_control_domain::{Load, PLATFORM, Record, Store, Stored, Tenant, compile::Fleet};
 use sluice_node_identity::TenantId;
 
 use super::refusal::Refusal;
@@ -40,16 +40,12 @@ impl Fleets {
 async fn load(store: &dyn Store, id: &TenantId) -> Result<Fleet, Refusal> {
     let tenant = one::<Tenant>(store, PLATFORM, id.as_str()).await?;
     let tenant = tenant.ok_or_else(|| Refusal::failed("a node's tenant is gone"))?.body;
-    let users = all::<UserRecord>(store, id).await?;
-    let groups: BTreeSet<String> =
-        users.into_iter().filter(|user| !user.disabled).flat_map(|user| user.groups).collect();
     Ok(Fleet {
         tenant,
         nodes: all(store, id).await?,
         gateways: all(store, id).await?,
         apps: all(store, id).await?,
         resources: all(store, id).await?,
-        groups,
     })
 }
 
