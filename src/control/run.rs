@@ -124,7 +124,12 @@ async fn start(
     let schedule = scheduled(Arc::clone(&workers), stop.clone());
     let door = tokio::net::UnixListener::from_std(door)?;
     let door = tokio::spawn(break_glass::serve(door, Arc::clone(&store) as Arc<dyn Store>));
-    let rooms = rooms(&store, &keys, workers, &forms);
+    let names = Names {
+        node: config.names.node.clone(),
+        console: config.names.console.clone(),
+        pages: config.names.pages.clone(),
+    };
+    let rooms = rooms(&store, &keys, workers, &forms, names.clone());
     let parts = ServerParts {
         store: Arc::clone(&store) as Arc<dyn Store>,
         keys,
@@ -133,11 +138,7 @@ async fn start(
         clock: Arc::new(now),
     };
     let settings = ListenerSettings {
-        names: Names {
-            node: config.names.node.clone(),
-            console: config.names.console.clone(),
-            pages: config.names.pages.clone(),
-        },
+        names,
         proxy_from: config.proxy_from.clone(),
         connections: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
     };
@@ -192,7 +193,13 @@ fn scheduled(workers: Arc<Workers>, mut stop: watch::Receiver<bool>) -> JoinHand
     }))
 }
 
-fn rooms(store: &Arc<SqliteStore>, keys: &Arc<ControlKeys>, workers: Arc<Workers>, forms: &[u8; 32]) -> Rooms {
+fn rooms(
+    store: &Arc<SqliteStore>,
+    keys: &Arc<ControlKeys>,
+    workers: Arc<Workers>,
+    forms: &[u8; 32],
+    names: Names,
+) -> Rooms {
     let services = Arc::new(Services(workers));
     let store_dyn = || Arc::clone(store) as Arc<dyn Store>;
     let admin = AdminState::new(
@@ -201,6 +208,7 @@ fn rooms(store: &Arc<SqliteStore>, keys: &Arc<ControlKeys>, workers: Arc<Workers
         Arc::new(Chains(Arc::clone(store))),
         Arc::clone(&services) as Arc<dyn IntegrationService>,
         Arc::new(now),
+        names,
     );
     let users = PagesState::new(store_dyn(), services as Arc<dyn FeedService>, Arc::new(now), forms);
     Rooms { console: console::router(admin), pages: pages::router(users) }

@@ -19,6 +19,16 @@ pub struct Names {
     pub pages: String,
 }
 
+impl Names {
+    /// Whether `host` is one of these names, lies below one, or has one below it.
+    pub(crate) fn overlap(&self, host: &str) -> bool {
+        let below = |host: &str, domain: &str| host.strip_suffix(domain).is_some_and(|front| front.ends_with('.'));
+        [&self.node, &self.console, &self.pages]
+            .into_iter()
+            .any(|own| own == host || below(host, own) || below(own, host))
+    }
+}
+
 /// The other end of a connection, in every request's extensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote {

@@ -82,6 +82,7 @@ pub(super) async fn add(
     caller.may_touch(&tenant)?;
     let owner = state.one::<Tenant>(PLATFORM, tenant.as_str()).await?;
     check(&request, &owner.body)?;
+    state.not_ours("host", &request.host)?;
     check_place(&state, &tenant, &request.place).await?;
     request.groups.sort();
     request.groups.dedup();

@@ -17,11 +17,12 @@ const CODE_SECONDS: u64 = 15 * 60;
 /// Most addresses of one gateway.
 const MAX_ADDRESSES: usize = 16;
 
-fn check(request: &AddNode) -> Result<(), ApiError> {
+fn check(state: &AdminState, request: &AddNode) -> Result<(), ApiError> {
     if request.role == Role::Gateway {
         let host = request.host.as_deref();
         let host = host.ok_or_else(|| ApiError::invalid("a gateway needs host, the name under which it is reached"))?;
         check_host("host", host)?;
+        state.not_ours("host", host)?;
         if request.addresses.is_empty() || request.addresses.len() > MAX_ADDRESSES {
             return Err(ApiError::invalid(format!("a gateway has 1 to {MAX_ADDRESSES} addresses")));
         }
@@ -54,7 +55,7 @@ pub(super) async fn add(
     Body(request): Body<AddNode>,
 ) -> Result<(StatusCode, Json<NewCode>), ApiError> {
     caller.may_touch(&tenant)?;
-    check(&request)?;
+    check(&state, &request)?;
     let owner = state.one::<Tenant>(PLATFORM, tenant.as_str()).await?;
     require_site(&state, &tenant, &request.site).await?;
     let now = state.now();

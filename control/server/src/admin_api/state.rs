@@ -11,7 +11,7 @@ use sluice_control_domain::{ChangeSet, Commit, Load, OwnerLink, PLATFORM, Record
 use sluice_node_identity::{Fingerprint, TenantId, UnixTime};
 
 use super::{ApiError, model::Paging};
-use crate::IntegrationService;
+use crate::{IntegrationService, Names};
 
 /// Public halves of a new tenant's keys; the private halves stay with the [`Authority`].
 #[derive(Clone, Debug)]
@@ -61,6 +61,8 @@ pub struct AdminState {
     pub integrations: Arc<dyn IntegrationService>,
     /// The clock.
     pub clock: Arc<dyn Fn() -> UnixTime + Send + Sync>,
+    /// Control's own names, which no host of a tenant may touch.
+    pub names: Names,
     owner_seen: Arc<AtomicBool>,
     /// Host names are unique across records, which no version of a single record can express.
     pub(super) hosts: Arc<tokio::sync::Mutex<()>>,
@@ -77,13 +79,22 @@ impl AdminState {
         ledger: Arc<dyn Ledger>,
         integrations: Arc<dyn IntegrationService>,
         clock: Arc<dyn Fn() -> UnixTime + Send + Sync>,
+        names: Names,
     ) -> Self {
         let owner_seen = Arc::new(AtomicBool::new(false));
-        Self { store, authority, ledger, integrations, clock, owner_seen, hosts: Arc::default() }
+        Self { store, authority, ledger, integrations, clock, names, owner_seen, hosts: Arc::default() }
     }
 
     pub(crate) fn now(&self) -> UnixTime {
         (self.clock)()
+    }
+
+    /// Refuses a host that is one of control's own names or overlaps one: it would never be reached, or reach others.
+    pub(super) fn not_ours(&self, what: &str, host: &str) -> Result<(), ApiError> {
+        if self.names.overlap(host) {
+            return Err(ApiError::invalid(format!("{what} overlaps a name of control itself; choose another host")));
+        }
+        Ok(())
     }
 
     /// Whether an owner has claimed this control. Once true it stays true, so only the "no" is asked again.

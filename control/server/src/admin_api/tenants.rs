@@ -30,7 +30,7 @@ pub(super) fn below(host: &str, domain: &str) -> bool {
     host == domain || host.strip_suffix(domain).is_some_and(|front| front.ends_with('.'))
 }
 
-fn check(request: &AddTenant) -> Result<(), ApiError> {
+fn check(state: &AdminState, request: &AddTenant) -> Result<(), ApiError> {
     check_label("display_name", &request.display_name)?;
     let hosts = [
         ("login_host", &request.login_host),
@@ -44,6 +44,7 @@ fn check(request: &AddTenant) -> Result<(), ApiError> {
     }
     for (index, (what, host)) in hosts.iter().enumerate() {
         check_host(what, host)?;
+        state.not_ours(what, host)?;
         if !below(host, domain) {
             return Err(ApiError::invalid(format!("{what} must lie below {domain}, the parent of login_host")));
         }
@@ -63,7 +64,7 @@ pub(super) async fn add(
     Body(request): Body<AddTenant>,
 ) -> Result<(StatusCode, Json<TenantView>), ApiError> {
     caller.owns_platform()?;
-    check(&request)?;
+    check(&state, &request)?;
     let now = state.now();
     let _hosts = state.hosts.lock().await;
     let paging = Paging { after: None, limit: Some(MAX_TENANTS) };

@@ -99,12 +99,27 @@ async fn hosts_belong_to_one_tenant_and_one_app() {
     world.good("POST", "/tenants/acme/apps", &acme, app("wiki", "wiki.acme.test")).await;
     let again = world.call("POST", "/tenants/acme/apps", Some(&acme), Some(app("wiki2", "wiki.acme.test"))).await;
     assert_eq!(again.0, StatusCode::CONFLICT);
-    for (token, tenant, host) in
-        [(&other, "other", "wiki.acme.test"), (&acme, "acme", "login.acme.test"), (&acme, "acme", "evilacme.test")]
-    {
+    for (token, tenant, host) in [
+        (&other, "other", "wiki.acme.test"),
+        (&acme, "acme", "login.acme.test"),
+        (&acme, "acme", "evilacme.test"),
+        (&acme, "acme", "pages.acme.test"),
+        (&acme, "acme", "a.pages.acme.test"),
+    ] {
         let path = format!("/tenants/{tenant}/apps");
         let refused = world.call("POST", &path, Some(token), Some(app("grab", host))).await;
         assert_eq!(refused.0, StatusCode::UNPROCESSABLE_ENTITY, "{host}");
+    }
+    for est_host in ["node.sluice.test", "x.console.sluice.test", "sluice.test"] {
+        let hosts = ["login", "checkin", "feed"].map(|name| format!("{name}.sluice.test"));
+        let mut grab = tenant_body("third");
+        for (name, host) in ["login_host", "checkin_host", "feed_host"].into_iter().zip(hosts) {
+            grab[name] = json!(host);
+        }
+        grab["est_host"] = json!(est_host);
+        let (status, answer) = world.call("POST", "/tenants", Some(&owner), Some(grab)).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{est_host}: {answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("control itself"), "{answer}");
     }
     let mut control = app("own", "own.acme.test");
     control["place"] = json!({"direct": {"kind": "control", "address": "192.0.2.1:1", "server_name": "x"}});

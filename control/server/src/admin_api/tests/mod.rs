@@ -109,6 +109,11 @@ impl World {
             Arc::new(Chains(Arc::clone(&store))),
             Arc::new(Integrations::default()),
             Arc::new(move || UnixTime(told.load(Ordering::SeqCst))),
+            crate::Names {
+                node: "node.sluice.test".into(),
+                console: "console.sluice.test".into(),
+                pages: "pages.acme.test".into(),
+            },
         );
         Self { router: crate::console::router(state), store, clock, link: text, _dir: dir }
     }
@@ -412,6 +417,10 @@ async fn unclear_requests_are_refused_with_a_reason() {
         ("/tenants/acme/resources", json!({"id": "r", "site": "branch", "target": "http://x", "for_users": true})),
         ("/tenants/acme/resources", json!({"id": "r", "site": "branch", "target": "tcp:x:80"})),
         ("/tenants/acme/users", json!({"id": "u", "email": "u@x", "display_name": "U", "password": "short"})),
+        (
+            "/tenants/acme/users",
+            json!({"id": "u", "email": "u@x", "display_name": "U", "password": "long enough", "groups": ["Everyone"]}),
+        ),
         ("/tenants", tenant_body("acme.test")),
     ];
     for (path, body) in cases {
