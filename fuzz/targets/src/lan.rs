@@ -155,7 +155,7 @@ pub fn solicitation(data: &[u8]) {
         accepted();
     }
     assert!(from_own || !from_none);
-    assert!(!from_own || (data.len() >= 8 && data.len() % 8 == 0 && data[..2] == [133, 0]));
+    assert!(!from_own || (data.len() >= 8 && data.len().is_multiple_of(8) && data[..2] == [133, 0]));
 }
 
 /// Documents of edges: what passes the check can be served.

@@ -34,6 +34,8 @@ fn documents() -> Vec<Seed> {
         gate("bad-key", "/session_key", json!("AQ")),
         gate("bad-seconds", "/session_seconds", json!(u64::MAX)),
         gate("bad-port", "/apps/0/upstream/address", json!("192.0.2.1:65536")),
+        gate("bad-port-with-sign", "/apps/0/upstream/address", json!("192.0.2.1:+80")),
+        gate("bad-target-number", "/apps/1/upstream/target", json!("tcp:127.1:8080")),
         gate("bad-target", "/apps/1/upstream/target", json!("udp:roundup:8080")),
         gate("bad-header", "/apps/0/user_header", json!("Host")),
         gate("bad-caller", "/relay/callers", json!(["spiffe://sluice.test/owner"])),
