@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::{build::cache, say};
 
 /// Debian packages, and why.
-const PACKAGES: [(&str, &str); 23] = [
+const PACKAGES: [(&str, &str); 22] = [
     ("build-essential", "C compiler for aws-lc and SQLCipher"),
     ("ca-certificates", "download of peers"),
     ("cmake", "aws-lc and zlib-ng builds"),
@@ -15,7 +15,6 @@ const PACKAGES: [(&str, &str); 23] = [
     ("coreutils", "timeout"),
     ("curl", "browser and hub client"),
     ("dnsmasq-base", "DHCP peer"),
-    ("ethtool", "segmentation offload off on slow lines"),
     ("git", "list of source files in tests"),
     ("iperf3", "load"),
     ("iproute2", "namespaces, tc"),

@@ -68,7 +68,8 @@ pub fn links(data: &[u8]) {
     assert!(script.matches("table inet sluice").count() == 3 && script.ends_with("}\n"));
     assert_eq!(script.matches('{').count(), script.matches('}').count());
     assert_eq!(script.matches('"').count() % 2, 0);
-    for can in [Capabilities { fq_codel: false }, Capabilities { fq_codel: true }] {
+    let all = Capabilities { fq_codel: true, tbf: true, lan_mtu: Some(u32::MAX), wan_mtu: Some(1_500) };
+    for can in [Capabilities::default(), all] {
         let trees = TcTree::of(&links, can);
         assert_eq!(trees.len(), 1 + usize::from(links.wan.down_kbit.is_some()));
         for tree in &trees {

@@ -2,7 +2,6 @@
 //!
 //! It takes typed messages from one local socket and reads nothing from the network.
 
-mod offload;
 mod program;
 mod writer;
 

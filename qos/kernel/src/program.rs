@@ -1,4 +1,4 @@
-//! Running `nft`, `tc` and `ethtool`: script on standard input, bounded time, an empty environment.
+//! Running `nft` and `tc`: script on standard input, bounded time, an empty environment.
 
 use std::{
     io::{Read, Write},

@@ -8,13 +8,13 @@ use std::{
 
 use anyhow::Context;
 use sluice_qos_plan::{
-    Capabilities, Generation, Links, Pinhole, QosPolicy, TcTree, admit, base, classify,
+    Capabilities, Generation, InterfaceName, Links, Pinhole, QosPolicy, TcTree, admit, base, classify,
     message::{self, FromKernel, ToKernel},
     pinholes, restage, restage_all,
 };
 use tracing::{debug, info, warn};
 
-use crate::{offload, program};
+use crate::program;
 
 /// Owns the edge's table and shapers from [`KernelWriter::start`] on. When it goes, the table stays, with nobody admitted:
 /// an edge without its wire side lets nobody through.
@@ -29,12 +29,11 @@ impl KernelWriter {
     /// When `nft`, `tc` or the kernel refuse; nothing is forwarded then.
     pub fn start(links: &Links) -> anyhow::Result<Self> {
         program::run("nft", &["-f", "-"], &base(links)).context("cannot install the staging table")?;
-        offload::tune(links);
         let can = probe(links);
         for tree in TcTree::of(links, can) {
             program::run("tc", &["-batch", "-"], &tree.install())
                 .with_context(|| format!("cannot shape {}", tree.interface))?;
-            info!(port = %tree.interface, kbit = tree.rate_kbit, fq_codel = can.fq_codel, "shaping");
+            info!(port = %tree.interface, kbit = tree.rate_kbit, fq_codel = can.fq_codel, cut = tree.cut, "shaping");
         }
         for switch in ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"] {
             fs::write(switch, "1").with_context(|| format!("cannot switch forwarding on in {switch}"))?;
@@ -102,8 +101,23 @@ impl KernelWriter {
 
 /// Asks the kernel by trying, on the port that is about to be shaped anyway.
 fn probe(links: &Links) -> Capabilities {
-    let script = format!("qdisc replace dev {} root fq_codel\n", links.wan.interface);
-    Capabilities { fq_codel: program::run("tc", &["-batch", "-"], &script).is_ok() }
+    let port = &links.wan.interface;
+    let takes =
+        |queue: &str| program::run("tc", &["-batch", "-"], &format!("qdisc replace dev {port} root {queue}\n")).is_ok();
+    let can = Capabilities {
+        fq_codel: takes("fq_codel"),
+        tbf: takes("tbf rate 100gbit burst 9000 limit 9000"),
+        lan_mtu: mtu(&links.lan.interface),
+        wan_mtu: mtu(port),
+    };
+    if !can.tbf || can.lan_mtu.is_none() || can.wan_mtu.is_none() {
+        warn!(?can, "super-packets pass whole: without tbf and the ports' MTU the urgent wait behind them");
+    }
+    can
+}
+
+fn mtu(port: &InterfaceName) -> Option<u32> {
+    fs::read_to_string(format!("/sys/class/net/{port}/mtu")).ok()?.trim().parse().ok()
 }
 
 fn read_body(stream: &mut UnixStream) -> anyhow::Result<Option<Vec<u8>>> {

@@ -43,4 +43,10 @@ pub struct WanPort {
 pub struct Capabilities {
     /// `fq_codel` can be a leaf.
     pub fq_codel: bool,
+    /// `tbf` can stand before a leaf, to cut super-packets into frames.
+    pub tbf: bool,
+    /// Largest IP packet of the LAN port, bytes; none when it is not known.
+    pub lan_mtu: Option<u32>,
+    /// Likewise of the WAN port.
+    pub wan_mtu: Option<u32>,
 }

@@ -1,7 +1,5 @@
 //! The shaper: one HTB tree per shaped port, one leaf per class.
 
-use std::fmt::Write;
-
 use crate::{Capabilities, InterfaceName, Links, TrafficClass};
 
 /// One leaf class.
@@ -37,6 +35,8 @@ pub struct TcTree {
     pub rate_kbit: u32,
     /// Bytes that may leave back to back.
     pub burst: u32,
+    /// Super-packets above so many bytes are cut into frames before they queue; none: they pass whole.
+    pub cut: Option<u32>,
     /// Leaves, most urgent first.
     pub classes: Vec<TcClass>,
 }
@@ -50,6 +50,14 @@ pub const HEADROOM_DOWN_PERMILLE: u32 = 900;
 
 /// A full Ethernet frame without preamble and check sum, as the kernel counts it.
 const FRAME: u32 = 1_514;
+
+/// What surrounds an IP packet in a frame at most: Ethernet header and two VLAN tags.
+const FRAME_OVERHEAD: u32 = 22;
+
+/// Below this rate a super-packet of 64 KiB (segmentation or receive offload, a neighbour on the same host) holds the
+/// line for more than a millisecond, and is cut. `ethtool` cannot do it: what it switches comes after the queue, or
+/// not at all on virtual ports.
+const CUT_BELOW_KBIT: u32 = 500_000;
 
 /// (class, guaranteed percent, ceiling percent). Guarantees add up to 100; the two urgent classes cannot starve the rest.
 const SHARES: [(TrafficClass, u32, u32); 6] = [
@@ -70,13 +78,14 @@ impl TcTree {
     /// The shapers of an edge: WAN egress, and LAN egress when the line's download rate is known.
     #[must_use]
     pub fn of(links: &Links, can: Capabilities) -> Vec<Self> {
-        let up = Self::port(&links.wan.interface, links.wan.up_kbit, HEADROOM_PERMILLE, can);
-        let down = links.wan.down_kbit.map(|rate| Self::port(&links.lan.interface, rate, HEADROOM_DOWN_PERMILLE, can));
+        let up = percent(links.wan.up_kbit, HEADROOM_PERMILLE, 1_000);
+        let up = Self::port(&links.wan.interface, up, can.wan_mtu, can);
+        let down = links.wan.down_kbit.map(|line| percent(line, HEADROOM_DOWN_PERMILLE, 1_000));
+        let down = down.map(|rate| Self::port(&links.lan.interface, rate, can.lan_mtu, can));
         std::iter::once(up).chain(down).collect()
     }
 
-    fn port(interface: &InterfaceName, line_kbit: u32, headroom: u32, can: Capabilities) -> Self {
-        let rate_kbit = percent(line_kbit, headroom, 1_000);
+    fn port(interface: &InterfaceName, rate_kbit: u32, mtu: Option<u32>, can: Capabilities) -> Self {
         let classes = SHARES
             .iter()
             .zip(0u8..)
@@ -90,7 +99,10 @@ impl TcTree {
             .collect();
         // Two frames, or one millisecond's worth on fast lines: less would idle the line, more would delay the urgent.
         let burst = (2 * FRAME).max(rate_kbit / 8);
-        Self { interface: interface.clone(), rate_kbit, burst, classes }
+        // A port's own longest frame must pass: what is too long and cannot be cut would be dropped.
+        let frame = mtu.map(|mtu| mtu.saturating_add(FRAME_OVERHEAD).max(FRAME));
+        let cut = frame.filter(|_| can.tbf && rate_kbit < CUT_BELOW_KBIT);
+        Self { interface: interface.clone(), rate_kbit, burst, cut, classes }
     }
 
     /// A `tc -batch` script that puts this tree in place of whatever shapes the port.
@@ -105,16 +117,29 @@ impl TcTree {
         script.push_str(&self.root_class());
         for class in &self.classes {
             script.push_str(&self.leaf_class(class));
-            let parent = class_id(class.class);
-            let handle = 0x10 + u32::from(class.class.mark());
-            let queue = match class.leaf {
-                Leaf::Pfifo(limit) => format!("pfifo limit {limit}"),
-                Leaf::FqCodel => "fq_codel".to_owned(),
-            };
-            // Writing to a String cannot fail.
-            let _infallible = writeln!(script, "qdisc add dev {port} parent {parent} handle {handle:x}: {queue}");
+            script.push_str(&self.queue(class));
         }
         script
+    }
+
+    fn queue(&self, class: &TcClass) -> String {
+        let port = &self.interface;
+        let parent = class_id(class.class);
+        let handle = 0x10 + u32::from(class.class.mark());
+        let queue = match class.leaf {
+            Leaf::Pfifo(limit) => format!("pfifo limit {limit}"),
+            Leaf::FqCodel => "fq_codel".to_owned(),
+        };
+        let Some(frame) = self.cut else {
+            return format!("qdisc add dev {port} parent {parent} handle {handle:x}: {queue}\n");
+        };
+        // So fast that it never holds a frame back; all it does is cut what is longer than its burst. The queue
+        // inside has the limit, this one's is only asked for.
+        let cutter = handle + 0x10;
+        format!(
+            "qdisc add dev {port} parent {parent} handle {cutter:x}: tbf rate 100gbit burst {frame} limit {frame}\n\
+             qdisc add dev {port} parent {cutter:x}:1 handle {handle:x}: {queue}\n"
+        )
     }
 
     /// A `tc -batch` script from `running` to `self`; `None` when nothing differs. Rates change in place, so that no
@@ -125,6 +150,7 @@ impl TcTree {
             return None;
         }
         let same_shape = self.interface == running.interface
+            && self.cut == running.cut
             && self.classes.len() == running.classes.len()
             && self.classes.iter().zip(&running.classes).all(|(a, b)| a.class == b.class && a.leaf == b.leaf);
         if !same_shape {

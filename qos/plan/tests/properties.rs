@@ -55,6 +55,16 @@ proptest! {
     }
 
     #[test]
+    fn a_frame_of_the_port_itself_is_never_cut_nor_dropped(up in 100u32..10_000_000, mtu in 68u32..65_536, tbf: bool) {
+        let can = Capabilities { tbf, wan_mtu: Some(mtu), ..Capabilities::default() };
+        for tree in TcTree::of(&links(up, Some(up)), can) {
+            let is_wan = tree.interface.as_str() == "wan";
+            prop_assert!(tree.cut.is_none_or(|longest| tbf && is_wan && longest >= mtu + 14));
+            prop_assert!(tree.cut.is_some() || !tbf || !is_wan || up > 100_000, "slow lines are cut");
+        }
+    }
+
+    #[test]
     fn admissions_in_any_order_leave_exactly_the_admitted(steps in prop::collection::vec((any::<bool>(), 0u8..4, 0u8..4), 0..40)) {
         let mut model = BTreeSet::new();
         let mut scripts = Vec::new();

@@ -1,4 +1,5 @@
 //! The scripts are accepted by the real `nft` and `tc`, and do what they say, in a network namespace of their own.
+#![allow(clippy::disallowed_methods, reason = "the crate is pure; its tests ask nft and tc")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -134,10 +135,17 @@ fn pinholes_and_policies_replace_their_predecessors() {
 #[test]
 fn q2_trees_are_accepted_and_change_in_place() {
     let namespace = Namespace::new("tree");
-    let trees = TcTree::of(&links(), Capabilities::default());
-    for tree in &trees {
-        namespace.tool("tc", &["-batch", "-"], &tree.install());
+    let cutting = Capabilities { tbf: true, lan_mtu: Some(9_000), wan_mtu: Some(1_492), ..Capabilities::default() };
+    // Over one another: without cutting, with it, and without it again.
+    for can in [Capabilities::default(), cutting, Capabilities::default()] {
+        for tree in TcTree::of(&links(), can) {
+            namespace.tool("tc", &["-batch", "-"], &tree.install());
+            let queues = namespace.tool("tc", &["qdisc", "show", "dev", tree.interface.as_str()], "");
+            assert_eq!(queues.matches("qdisc tbf").count(), if can.tbf { 6 } else { 0 }, "{queues}");
+            assert_eq!(queues.matches("qdisc pfifo ").count(), 6, "{queues}");
+        }
     }
+    let trees = TcTree::of(&links(), Capabilities::default());
     let classes = namespace.tool("tc", &["class", "show", "dev", "wan"], "");
     assert!(classes.contains("class htb 1:12") && classes.contains("prio 1"), "{classes}");
     let mut faster = links();
