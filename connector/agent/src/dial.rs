@@ -20,6 +20,8 @@ use crate::Shared;
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TRIES: u32 = 3;
+/// Probes are not sent while bytes wait to be acknowledged; this bounds that case.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// Connects to the target of `granted`.
 pub(crate) async fn dial(shared: &Shared, granted: &Granted) -> Result<TcpStream, Refusal> {
@@ -66,8 +68,14 @@ async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Refusal> {
 }
 
 /// Notices a peer that vanished without a word.
-pub(crate) fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
+fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
     let options =
         TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER).with_interval(KEEP_ALIVE_EVERY).with_retries(KEEP_ALIVE_TRIES);
     SockRef::from(tcp).set_tcp_keepalive(&options)
+}
+
+/// As [`keep_alive`], also while bytes are under way. For tunnels: an application may well not read for a while.
+pub(crate) fn keep_tunnel_alive(tcp: &TcpStream) -> io::Result<()> {
+    keep_alive(tcp)?;
+    SockRef::from(tcp).set_tcp_user_timeout(Some(UNACKNOWLEDGED))
 }

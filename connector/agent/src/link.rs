@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{Shared, dial::keep_alive, now, pause::Pause, stream};
+use crate::{Shared, dial::keep_tunnel_alive, now, pause::Pause, stream};
 
 /// How often to look whether a tunnel's task has panicked.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
@@ -119,7 +119,7 @@ async fn dial_gateway(shared: &Shared, endpoint: &GatewayEndpoint) -> anyhow::Re
         .context("connecting to the gateway took too long")?
         .context("connecting to the gateway")?;
     tcp.set_nodelay(true).context("setting up the connection")?;
-    keep_alive(&tcp).context("setting up the connection")?;
+    keep_tunnel_alive(&tcp).context("setting up the connection")?;
     let mut config = (*(shared.pieces.client)()?).clone();
     let verifier = NodeVerifier::new(shared.pieces.node_root.clone(), gateway_name(shared, &endpoint.id)?)?;
     config.dangerous().set_certificate_verifier(verifier);

@@ -111,13 +111,20 @@ impl Registry {
         }
     }
 
-    /// Tunnels of any of these connectors: those with most room first, the newest of equals.
+    /// Tunnels of any of these connectors: each one's newest before anybody's older ones, then those with most room.
+    ///
+    /// An agent keeps one tunnel, so an older one is probably a line that died unnoticed; that it has room is no merit.
     pub(crate) fn candidates(&self, connectors: &[NodeId]) -> Vec<Tunnel> {
         let tunnels = self.lock();
-        let mut found: Vec<Tunnel> =
-            tunnels.values().rev().filter(|tunnel| connectors.contains(&tunnel.connector)).cloned().collect();
-        found.sort_by_key(|tunnel| std::cmp::Reverse(tunnel.streams.available_permits()));
-        found
+        let mut seen: BTreeMap<&NodeId, usize> = BTreeMap::new();
+        let mut found = Vec::new();
+        for tunnel in tunnels.values().rev().filter(|tunnel| connectors.contains(&tunnel.connector)) {
+            let newer = seen.entry(&tunnel.connector).or_default();
+            found.push((*newer, tunnel.clone()));
+            *newer += 1;
+        }
+        found.sort_by_key(|(newer, tunnel)| (*newer, std::cmp::Reverse(tunnel.streams.available_permits())));
+        found.into_iter().map(|(_, tunnel)| tunnel).collect()
     }
 
     /// The tunnel with this session, if it is this connector's.
@@ -156,5 +163,29 @@ impl Registry {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Tunnel>> {
         // Every change above is complete before the guard goes, so a panic elsewhere leaves it whole.
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_connectors_newest_tunnel_is_asked_first_however_busy_it_is() {
+        let (registry, limits) = (Registry::default(), Limits::default());
+        let mut ends = Vec::new();
+        let mut add = |connector: &str, sid: &str, busy: u32| {
+            let (tunnel, end) = Tunnel::new(connector.parse().unwrap(), sid.to_owned(), String::new(), &limits);
+            tunnel.streams.clone().try_acquire_many_owned(busy).unwrap().forget();
+            registry.insert(tunnel, &limits).unwrap();
+            ends.push(end);
+        };
+        add("dc-1", "dead line", 0);
+        add("dc-2", "other", 3);
+        add("dc-1", "alive", 5);
+        let asked = registry.candidates(&["dc-1".parse().unwrap(), "dc-2".parse().unwrap()]);
+        let sids: Vec<&str> = asked.iter().map(|tunnel| tunnel.sid.as_str()).collect();
+        assert_eq!(sids, ["other", "alive", "dead line"]);
     }
 }

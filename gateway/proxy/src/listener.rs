@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -20,6 +20,13 @@ use crate::{
 const BACKLOG: i32 = 4_096;
 /// Rest after `accept` failed (usually: no file descriptors left).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// A line that went dead without a word is noticed after a minute, whether it rests or has bytes under way: a tunnel
+/// over one would go on being chosen for users' streams.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TRIES: u32 = 3;
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
 /// The gateway before it listens.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +66,10 @@ fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
             socket.set_only_v6(true)?;
         }
         socket.set_reuse_address(true)?;
+        // Accepted connections take these over (tcp(7)).
+        let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER).with_interval(KEEP_ALIVE_EVERY);
+        socket.set_tcp_keepalive(&keep_alive.with_retries(KEEP_ALIVE_TRIES))?;
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
@@ -149,4 +160,26 @@ fn enter(stream: TcpStream, client: SocketAddr, gate: &Gate, front: &Arc<Front>)
         front.connection(stream, client).await;
         drop(entered);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn dead_lines_are_noticed_on_accepted_connections() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = listen(address.parse().unwrap()).unwrap();
+            listener.set_nonblocking(false).unwrap();
+            let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            let accepted = SockRef::from(&accepted);
+            assert!(accepted.keepalive().unwrap());
+            assert_eq!(accepted.tcp_keepalive_time().unwrap(), KEEP_ALIVE_AFTER);
+            assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
+        }
+    }
 }

@@ -163,7 +163,8 @@ async fn an_http2_client_that_takes_or_sends_nothing_is_closed() {
     let short = Duration::from_millis(300);
     let rig = Rig::with(Limits { handshake: short, idle: short, write: short, ..Limits::default() }).await;
     let config = {
-        let mut config = rustls::ClientConfig::builder().with_root_certificates(rig.roots.clone()).with_no_client_auth();
+        let mut config =
+            rustls::ClientConfig::builder().with_root_certificates(rig.roots.clone()).with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec()];
         Arc::new(config)
     };
