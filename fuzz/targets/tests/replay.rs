@@ -17,7 +17,7 @@ mod mutate;
 use mutate::{Random, mutate};
 
 /// Mutations of each target in the gate: about 20 s in all.
-const ROUNDS: u32 = 25_000;
+const ROUNDS: u32 = 15_000;
 /// How many times more when there is time.
 const LONG: u32 = 40;
 /// Limits of what is committed.
