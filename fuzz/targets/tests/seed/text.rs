@@ -10,6 +10,7 @@ const ROUNDUP: &str = include_str!("../../../../integrations/roundup.toml");
 pub(crate) fn seeds() -> Vec<Seed> {
     let mut seeds = codes();
     seeds.extend(names());
+    seeds.extend(targets());
     seeds.extend(declarations());
     seeds.extend(answers());
     seeds
@@ -67,6 +68,15 @@ fn names() -> Vec<Seed> {
         "\u{fc}",
         "a b",
     ];
+    vec![
+        one("names", "good-names", good.join("\n")),
+        one("names", "good-longest", "a".repeat(63)),
+        one("names", "bad-names", bad.join("\n")),
+        one("names", "bad-long", "a".repeat(300)),
+    ]
+}
+
+fn targets() -> Vec<Seed> {
     let targets = [
         "tcp:roundup.dc.test:8080",
         "tcp:10.9.0.5:636",
@@ -99,10 +109,6 @@ fn names() -> Vec<Seed> {
         "",
     ];
     vec![
-        one("names", "good-names", good.join("\n")),
-        one("names", "good-longest", "a".repeat(63)),
-        one("names", "bad-names", bad.join("\n")),
-        one("names", "bad-long", "a".repeat(300)),
         one("target", "good-targets", targets.join("\n")),
         one("target", "bad-targets", wrong.join("\n")),
         one("target", "bad-long", format!("tcp:{}:80", "a.".repeat(130))),
