@@ -72,11 +72,14 @@ pub(crate) struct Wallet {
 pub(crate) struct Limits {
     /// Most connections at a time; more wait in the kernel's queue.
     pub(crate) connections: u32,
+    /// Most connections at a time from one address (IPv6: one /64), as gateways in front tell it; more are closed.
+    /// Hubs and nodes behind one address translator share it.
+    pub(crate) connections_per_address: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 10_000 }
+        Self { connections: 10_000, connections_per_address: 512 }
     }
 }
 
@@ -115,6 +118,9 @@ impl ControlConfig {
         }
         if self.limits.connections == 0 {
             return Some("`limits.connections` must be at least 1".to_owned());
+        }
+        if self.limits.connections_per_address == 0 {
+            return Some("`limits.connections_per_address` must be at least 1".to_owned());
         }
         if self.wallet.user.as_ref() == Some(&self.user) {
             return Some("`wallet.user` must be another account than `user`".to_owned());
@@ -169,6 +175,7 @@ mod tests {
             ("/var/lib/sluice/control", "control", "absolute"),
             ("[names]", "proxy_from = [\"10.0.0.0/40\"]\n[names]", "proxy_from"),
             ("[names]", "[limits]\nconnections = 0\n[names]", "limits.connections"),
+            ("[names]", "[limits]\nconnections_per_address = 0\n[names]", "limits.connections_per_address"),
             ("trust_domain = \"sluice.test\"", "trust_domain = 7", "trust_domain"),
             ("[names]", "[wallet]\nuser = \"nobody\"\n[names]", "wallet.user"),
         ];

@@ -140,7 +140,8 @@ async fn start(
     let settings = ListenerSettings {
         names,
         proxy_from: config.proxy_from.clone(),
-        connections: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
+        connections: count(config.limits.connections),
+        connections_per_address: count(config.limits.connections_per_address),
     };
     let sockets = sockets.into_iter().map(tokio::net::TcpListener::from_std).collect::<Result<Vec<_>, _>>()?;
     tracing::info!("control serves");
@@ -149,6 +150,10 @@ async fn start(
     schedule.await.context("the schedule died")?;
     end_wallet(wallet);
     served
+}
+
+fn count(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 fn now() -> UnixTime {

@@ -51,6 +51,16 @@ impl<K: Eq + Hash> Limiter<K> {
         Ok(())
     }
 
+    /// Takes one try of `key` back (it was a good one).
+    pub fn give_back(&mut self, key: &K) {
+        if let Some((_, count)) = self.windows.get_mut(key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.windows.remove(key);
+            }
+        }
+    }
+
     /// Forgets the tries of `key` (it succeeded).
     pub fn clear(&mut self, key: &K) {
         self.windows.remove(key);

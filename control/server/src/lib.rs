@@ -10,6 +10,7 @@ mod node_api;
 pub mod pages;
 mod record;
 mod services;
+mod strangers;
 mod tunnels;
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use world::{World, random};
+use world::{PER_ADDRESS, World, random};
 
 const UNRECOGNIZED_NAME: [u8; 7] = [0x15, 3, 1, 0, 2, 2, 112];
 
@@ -122,4 +122,21 @@ async fn random_and_truncated_bytes_change_nothing() {
     }
     assert_eq!(world.curl("console.sluice.test").get("/").await.0, 200, "still serving");
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_cannot_take_all_connections_and_others_still_get_in() {
+    let world = World::start_with(&["127.0.0.0/8"]).await;
+    let own = hello("console.sluice.test");
+    let mut held = Vec::new();
+    for _ in 0..PER_ADDRESS {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(&[proxy_header(), own.clone()].concat()).await.unwrap();
+        let mut first = [0];
+        timeout(Duration::from_secs(20), stream.read_exact(&mut first)).await.unwrap().unwrap();
+        held.push(stream);
+    }
+    let more = answer(world.address, &[proxy_header(), own.clone()].concat(), 20).await;
+    assert_eq!(more, b"", "one too many");
+    assert_eq!(first_byte(world.address, &own).await, 0x16, "another address");
 }

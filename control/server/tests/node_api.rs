@@ -115,7 +115,7 @@ async fn an_old_generation_after_the_new_one_locks_the_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rejoin_gives_the_bound_key_a_fresh_certificate() {
+async fn a_rejoin_serves_the_bound_key_and_nobody_else() {
     let world = World::start().await;
     let id = world.joined("edge-1", Role::Edge).await;
     let rejoin = async |key: &KeyPair, name: &str| {
@@ -367,4 +367,25 @@ async fn live_tunnels_are_known_until_they_are_no_longer_told() {
     assert_eq!(world.tunnels.to(&acme, &dc, now().plus(60)), []);
     let odd = json!({ "tunnels": [{ "connector": "dc-1", "sid": "x" }] });
     assert_eq!(world.node(&gateway).post("/node/v1/tunnels", &odd).await.0, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_requests_for_certificates_are_limited_and_granted_ones_are_not() {
+    let world = World::start().await;
+    let secret = world.add_node("edge-1", Role::Edge, 600).await;
+    let key = KeyPair::generate().unwrap();
+    assert_eq!(world.join(&secret, Role::Edge, &key).await.0, 200);
+    // One curl for all of them, over one connection; every answer's status is a line.
+    let curl = world.curl("node.sluice.test").args(&["-X", "POST", "-o", "/dev/null"]);
+    let (_, body) = curl.get("/node/v1/rejoin?[1-620]").await;
+    let statuses: Vec<&str> = body.as_str().unwrap_or_default().lines().collect();
+    assert!(statuses.iter().filter(|status| **status == "400").count() >= 590, "{statuses:?}");
+    assert!(statuses.contains(&"429"), "{statuses:?}");
+    assert_eq!(world.join(&secret, Role::Edge, &key).await.0, 429, "the same address waits");
+    let hub = world.add_hub("hub-1").await;
+    let root = world.dir.path().join("hub-root.pem");
+    let login = format!("hub-1:{}", hub.to_text());
+    let est = world.curl("est.acme.test").ca(&root).args(&["-u", &login]).data("x");
+    assert_eq!(est.get("/.well-known/est/simpleenroll").await.0, 429);
+    assert_eq!(world.nonce().await.len(), 43, "what costs nothing is still answered");
 }

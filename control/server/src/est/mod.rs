@@ -2,6 +2,8 @@
 
 mod http;
 
+use std::sync::Arc;
+
 use base64::{
     Engine,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
@@ -18,9 +20,11 @@ use crate::{
     connection::{DEADLINE, Remote, Shown},
     keys,
     record::one,
+    strangers::Asked,
 };
 use http::{Request, Response, Unread};
 
+const OK: &str = "200 OK";
 const ROOT: &str = "/.well-known/est/";
 /// How often a decision is made again when what it was based on changed.
 const TRIES: u32 = 5;
@@ -34,6 +38,7 @@ const UNAUTHORIZED: &str = "the hub's name or code is wrong, used or expired; as
 /// Serves EST connections, one exchange each.
 pub(crate) struct Est {
     parts: ServerParts,
+    asked: Arc<Asked>,
 }
 
 /// By what right somebody asks for a hub's certificate.
@@ -81,8 +86,8 @@ impl Operation {
 }
 
 impl Est {
-    pub(crate) const fn new(parts: ServerParts) -> Self {
-        Self { parts }
+    pub(crate) const fn new(parts: ServerParts, asked: Arc<Asked>) -> Self {
+        Self { parts, asked }
     }
 
     /// One exchange, in time, then the connection ends.
@@ -116,8 +121,7 @@ impl Est {
         let answered = match operation {
             Operation::CaCerts => self.ca_certs(tenant),
             Operation::CsrAttrs => Ok(Response { status: "204 No Content", headers: "", body: Vec::new() }),
-            Operation::Enroll => self.enroll(request, remote, tenant).await,
-            Operation::Reenroll => self.reenroll(request, remote, tenant).await,
+            Operation::Enroll | Operation::Reenroll => self.certify(operation, request, remote, tenant).await,
         };
         answered.unwrap_or_else(|error| {
             tracing::error!("an enrolment failed: {error:#}");
@@ -131,6 +135,30 @@ impl Est {
     fn ca_certs(&self, tenant: &Tenant) -> anyhow::Result<Response> {
         let root = self.parts.keys.hub_root(tenant)?;
         certificates(&[root.der()])
+    }
+
+    /// An address whose requests are refused again and again waits a while.
+    async fn certify(
+        &self,
+        operation: Operation,
+        request: &Request,
+        remote: &Remote,
+        tenant: &Tenant,
+    ) -> anyhow::Result<Response> {
+        if self.asked.begin(remote.address, (self.parts.clock)()).is_err() {
+            return Ok(Response {
+                headers: "Retry-After: 60\r\nContent-Type: text/plain\r\n",
+                ..Response::refusal("429 Too Many Requests", "too many tries; try again in a minute")
+            });
+        }
+        let answered = match operation {
+            Operation::Enroll => self.enroll(request, remote, tenant).await,
+            _ => self.reenroll(request, remote, tenant).await,
+        };
+        if answered.as_ref().is_ok_and(|response| response.status == OK) {
+            self.asked.granted(remote.address);
+        }
+        answered
     }
 
     /// With the hub's certificate and no code, enrolment is re-enrolment (RFC 7030 §3.3.2).
@@ -231,7 +259,7 @@ fn unauthorized() -> Response {
 fn certificates(der: &[&[u8]]) -> anyhow::Result<Response> {
     let body = STANDARD.encode(certs_only(der)?).into_bytes();
     Ok(Response {
-        status: "200 OK",
+        status: OK,
         headers: "Content-Type: application/pkcs7-mime; smime-type=certs-only\r\nContent-Transfer-Encoding: base64\r\n",
         body,
     })

@@ -29,6 +29,7 @@ use crate::{
     ServerParts,
     connection::{DEADLINE, Names, Remote, Shown, stopped},
     est, node_api,
+    strangers::{Asked, Place, Places},
 };
 use doors::{Door, Doors};
 
@@ -52,6 +53,8 @@ pub struct ListenerSettings {
     pub proxy_from: Vec<IpNetwork>,
     /// Connections at once; more wait in the kernel's queue.
     pub connections: usize,
+    /// Connections at once from one address (IPv6: one /64), as gateways tell it; more are closed.
+    pub connections_per_address: usize,
 }
 
 /// The routers that other parts of control put behind their names.
@@ -70,6 +73,7 @@ struct Listener {
     node: Router,
     rooms: Rooms,
     est: est::Est,
+    places: Places,
     stop: watch::Receiver<bool>,
 }
 
@@ -97,13 +101,15 @@ pub async fn serve(
     rooms: Rooms,
     stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let api = node_api::NodeApi::new(parts.clone(), &settings.names, stop.clone())?;
+    let asked = Arc::new(Asked::default());
+    let api = node_api::NodeApi::new(parts.clone(), &settings.names, asked.clone(), stop.clone())?;
     let pages = rooms.pages.layer(axum::middleware::from_fn_with_state(api.clone(), node_api::require_gateway));
     let listener = Arc::new(Listener {
         doors: Doors::new(parts.store.clone(), parts.keys.clone(), settings.names.clone()),
         node: node_api::router(api),
         rooms: Rooms { pages, ..rooms },
-        est: est::Est::new(parts.clone()),
+        est: est::Est::new(parts.clone(), asked),
+        places: Places::new(settings.connections_per_address),
         parts,
         stop: stop.clone(),
         settings,
@@ -158,11 +164,11 @@ impl Listener {
             tracing::debug!(%peer, %error, "cannot disable Nagle's algorithm");
         }
         let handshake = async {
-            let address = self.source(&mut stream, peer).await?;
+            let (address, place) = self.source(&mut stream, peer).await?;
             let found = self.handshake(stream).await?;
-            Ok::<_, anyhow::Error>(found.map(|(door, tls)| (address, door, tls)))
+            Ok::<_, anyhow::Error>(found.map(|(door, tls)| (address, place, door, tls)))
         };
-        let (address, door, tls) = match timeout(DEADLINE, handshake).await {
+        let (address, _place, door, tls) = match timeout(DEADLINE, handshake).await {
             Ok(Ok(Some(found))) => found,
             Ok(Ok(None)) => return,
             Ok(Err(error)) => return tracing::debug!(%peer, "no handshake: {error:#}"),
@@ -181,8 +187,15 @@ impl Listener {
         self.http(tls, remote, router).await;
     }
 
+    /// The client's address, and its place among that address's connections.
+    async fn source(&self, stream: &mut TcpStream, peer: SocketAddr) -> anyhow::Result<(IpAddr, Place)> {
+        let address = self.address(stream, peer).await?;
+        let place = self.places.take(address).with_context(|| format!("too many connections from {address}"))?;
+        Ok((address, place))
+    }
+
     /// The client's address. A PROXY header from anybody but a named peer is left in place, where it breaks TLS.
-    async fn source(&self, stream: &mut TcpStream, peer: SocketAddr) -> anyhow::Result<IpAddr> {
+    async fn address(&self, stream: &mut TcpStream, peer: SocketAddr) -> anyhow::Result<IpAddr> {
         let direct = peer.ip().to_canonical();
         if !self.settings.proxy_from.iter().any(|network| network.contains(direct)) {
             return Ok(direct);

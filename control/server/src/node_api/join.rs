@@ -2,8 +2,10 @@
 
 use axum::{
     Json,
-    extract::State,
+    extract::{Request, State},
     http::{HeaderName, HeaderValue, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sluice_control_domain::{Kind, Load, NodeRecord, PLATFORM, Stored, Tenant, Typed};
@@ -16,7 +18,7 @@ use sluice_node_identity::{
 };
 
 use super::{NodeApi, TRIES, body::Body, busy, peer::Node, refusal::Refusal};
-use crate::keys;
+use crate::{connection::Remote, keys};
 
 /// Answers that hold certificates or nonces are nobody's to keep.
 const NO_STORE: [(HeaderName, HeaderValue); 1] = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
@@ -31,6 +33,21 @@ pub(super) async fn nonce(State(api): State<NodeApi>) -> Answer<Nonce> {
     let random = keys::random()?;
     let nonce = api.nonces().give(random, api.now());
     Ok(answer(Nonce { nonce }))
+}
+
+/// In front of what strangers may ask for: an address whose requests are refused again and again waits a while.
+pub(super) async fn not_too_often(State(api): State<NodeApi>, request: Request, next: Next) -> Response {
+    let Some(address) = request.extensions().get::<Remote>().map(|remote| remote.address) else {
+        return Refusal::failed("a request without an address").into_response();
+    };
+    if let Err(seconds) = api.asked.begin(address, api.now()) {
+        return Refusal::too_many(seconds).into_response();
+    }
+    let response = next.run(request).await;
+    if response.status().is_success() {
+        api.asked.granted(address);
+    }
+    response
 }
 
 /// Reads the request and checks that its sender holds its key now; spends the nonce.

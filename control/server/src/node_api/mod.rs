@@ -31,6 +31,7 @@ use crate::{
     keys,
     pages::GatewayPeer,
     record::one,
+    strangers::Asked,
 };
 use refusal::Refusal;
 
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     nonces: Mutex<nonce::Nonces>,
     fleets: fleet::Fleets,
     factors: factors::Checker,
+    asked: Arc<Asked>,
     stop: signal::Receiver<bool>,
 }
 
@@ -59,7 +61,12 @@ impl std::ops::Deref for NodeApi {
 }
 
 impl NodeApi {
-    pub(crate) fn new(parts: ServerParts, names: &Names, stop: signal::Receiver<bool>) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        parts: ServerParts,
+        names: &Names,
+        asked: Arc<Asked>,
+        stop: signal::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
         let around = Surroundings {
             trust_domain: parts.keys.trust_domain().clone(),
             node_host: names.node.clone(),
@@ -70,7 +77,7 @@ impl NodeApi {
         };
         let nonces = Mutex::new(nonce::Nonces::new(&keys::random()?));
         let (fleets, factors) = (fleet::Fleets::default(), factors::Checker::new()?);
-        Ok(Self(Arc::new(Inner { parts, around, nonces, fleets, factors, stop })))
+        Ok(Self(Arc::new(Inner { parts, around, nonces, fleets, factors, asked, stop })))
     }
 }
 
@@ -125,9 +132,10 @@ pub(crate) fn router(api: NodeApi) -> Router {
         .route("/node/v1/state", get(watch::state))
         .layer(middleware::from_fn_with_state(api.clone(), peer::require));
     Router::new()
-        .route("/node/v1/nonce", post(join::nonce))
         .route("/node/v1/join", post(join::join))
         .route("/node/v1/rejoin", post(join::rejoin))
+        .layer(middleware::from_fn_with_state(api.clone(), join::not_too_often))
+        .route("/node/v1/nonce", post(join::nonce))
         .merge(nodes)
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "not_found", "there is no such call"))
         .method_not_allowed_fallback(async || {

@@ -26,6 +26,9 @@ use sluice_control_store_sqlite::SqliteStore;
 use sluice_node_identity::{CodeBinding, JoinSecret, Role, TenantId, UnixTime, proof_message};
 use tokio::sync::watch;
 
+/// Connections that one address may have at a time.
+pub(crate) const PER_ADDRESS: usize = 128;
+
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) store: Arc<SqliteStore>,
@@ -100,6 +103,7 @@ impl World {
             names: names(),
             proxy_from: proxy_from.iter().map(|text| text.parse().unwrap()).collect(),
             connections: 512,
+            connections_per_address: PER_ADDRESS,
         };
         let page = async |Extension(peer): Extension<GatewayPeer>| format!("pages for {}", peer.id);
         let rooms = Rooms {
