@@ -12,12 +12,13 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::{forward, lan::Desk};
+use crate::{forward, lan::Desk, seats::Seats};
 
 /// Questions that wait for the resolver at a time, per listening socket.
 const MAX_FORWARDED: usize = 64;
-/// TCP connections at a time, per listening socket.
+/// TCP connections at a time, per listening socket: of admitted devices, and of others; and per client address.
 const MAX_CONNECTIONS: usize = 32;
+const MAX_PER_ADDRESS: usize = 4;
 /// Questions on one TCP connection.
 const MAX_QUESTIONS: usize = 16;
 /// How long a TCP client may take for one question.
@@ -66,16 +67,16 @@ async fn send(socket: &UdpSocket, bytes: &[u8], to: std::net::SocketAddr) {
 /// TCP connections, for ever.
 pub(crate) async fn run_tcp(listener: std::net::TcpListener, desk: Arc<Desk>) -> anyhow::Result<()> {
     let listener = TcpListener::from_std(listener).context("DNS listener")?;
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let seats = Seats::new(MAX_CONNECTIONS, MAX_PER_ADDRESS);
     loop {
-        let slot = slots.clone().acquire_owned().await?;
         let Ok((stream, from)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
+        let Some(seat) = seats.take(from.ip(), desk.is_admitted(from.ip())) else { continue };
         let desk = desk.clone();
         tokio::spawn(async move {
-            let _slot = slot;
+            let _seat = seat;
             if let Err(error) = converse(stream, from.ip(), &desk).await {
                 debug!(%error, "DNS over TCP");
             }

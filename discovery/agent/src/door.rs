@@ -1,18 +1,12 @@
 //! The doors: HTTPS for check-ins, HTTP for discovery. Bounded in all, and per client address.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -23,10 +17,11 @@ use crate::{
     http::{self, Visit},
     lan::{Desk, now},
     report::Reports,
+    seats::Seats,
 };
 
-/// Connections at a time, per listening socket and per client address.
-const MAX_CONNECTIONS: usize = 256;
+/// Connections at a time, per listening socket: of admitted devices, and of others; and per client address.
+const MAX_CONNECTIONS: usize = 128;
 const MAX_PER_ADDRESS: usize = 8;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
@@ -42,30 +37,28 @@ pub(crate) struct House {
     pub(crate) desk: Arc<Desk>,
     pub(crate) reports: Arc<Reports>,
     pub(crate) tls: Arc<Tls>,
-    present: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
 }
 
 impl House {
     pub(crate) fn new(desk: Arc<Desk>) -> Self {
         let (reports, tls) = (Arc::default(), Arc::default());
-        Self { desk, reports, tls, present: Arc::default() }
+        Self { desk, reports, tls }
     }
 
     /// Accepts for ever. `is_tls` says which door this is.
     pub(crate) async fn run(self, listener: std::net::TcpListener, is_tls: bool) -> anyhow::Result<()> {
         let listener = TcpListener::from_std(listener).context("listener")?;
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let seats = Seats::new(MAX_CONNECTIONS, MAX_PER_ADDRESS);
         loop {
-            let slot = slots.clone().acquire_owned().await?;
             let Ok((stream, from)) = listener.accept().await else {
                 // Out of descriptors, or a connection that is gone already.
                 sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let Some(seat) = Seat::take(&self.present, from.ip()) else { continue };
+            let Some(seat) = seats.take(from.ip(), self.desk.is_admitted(from.ip())) else { continue };
             let house = self.clone();
             tokio::spawn(async move {
-                let _held = (slot, seat);
+                let _seat = seat;
                 if is_tls {
                     house.tls_visit(stream, from.ip()).await
                 } else {
@@ -129,36 +122,5 @@ impl House {
         let (key, csr) = certificate::request(host)?;
         let chain = self.desk.control().hub_facing(csr).await?;
         certificate::door(&key, &chain, now())
-    }
-}
-
-/// One connection of an address; gives its place back when dropped.
-struct Seat {
-    present: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
-    address: IpAddr,
-}
-
-impl Seat {
-    fn take(present: &Arc<Mutex<BTreeMap<IpAddr, usize>>>, address: IpAddr) -> Option<Self> {
-        let mut counts = present.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if *count >= MAX_PER_ADDRESS {
-            return None;
-        }
-        *count += 1;
-        drop(counts);
-        Some(Self { present: present.clone(), address })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut counts = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
     }
 }

@@ -91,17 +91,20 @@ impl Visit {
 
     async fn check_in(&self, caller: &Caller) -> Response<Full<Bytes>> {
         let verdict = match self.desk.check_in(&caller.hub, caller.key.clone(), self.from) {
-            // Told only when it is true: the kernel lets the hub pass before the hub hears so.
-            Ok(verdict) => match self.desk.settled().await {
-                Ok(()) => verdict,
-                Err(error) => return broken(&error),
-            },
+            Ok(verdict) => verdict,
             Err(error) => return broken(&error),
         };
+        if let Ok(mac) = verdict {
+            // Before anything is waited for: a hub that hangs up now is admitted all the same.
+            let seen = CheckIn { hub: caller.hub.clone(), mac: mac.to_string(), address: self.from, at: now() };
+            self.reports.add(seen);
+        }
+        // Told only when it is true: the kernel lets the hub pass before the hub hears so.
+        if let Err(error) = self.desk.settled().await {
+            return broken(&error);
+        }
         match verdict {
-            Ok(mac) => {
-                let seen = CheckIn { hub: caller.hub.clone(), mac: mac.to_string(), address: self.from, at: now() };
-                self.reports.add(seen);
+            Ok(_) => {
                 let body = json!({ "admitted": true, "next_seconds": staging::CHECK_IN_SECONDS });
                 json_answer(StatusCode::OK, body.to_string())
             }

@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use sluice_discovery_rules::{
@@ -25,6 +25,8 @@ pub(crate) struct Desk {
     index: u32,
     neighbours: Neighbours,
     control: Arc<dyn Control>,
+    /// The wall clock when the agent was made, and when that was.
+    began: (UnixTime, Instant),
     /// The check-in host; the door's certificate follows it.
     pub(crate) door_name: watch::Sender<Option<String>>,
 }
@@ -45,7 +47,14 @@ impl Desk {
             zone: zone(&lan, None),
         };
         let door_name = watch::Sender::new(None);
-        Self { tables: Mutex::new(tables), orders, lan, index, neighbours, control, door_name }
+        let began = (now(), Instant::now());
+        Self { tables: Mutex::new(tables), orders, lan, index, neighbours, control, began, door_name }
+    }
+
+    /// What leases and admissions are measured by: it does not jump when the wall clock is set.
+    fn clock(&self) -> UnixTime {
+        let (start, began) = self.began;
+        start.plus(began.elapsed().as_secs())
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -55,9 +64,10 @@ impl Desk {
     /// One DHCP packet; the answer to send.
     pub(crate) fn dhcp(&self, packet: &[u8]) -> anyhow::Result<Option<dhcp::Reply>> {
         let mut tables = self.lock();
+        let now = self.clock();
         let document = tables.document.clone();
         let Some(server) = &mut tables.dhcp else { return Ok(None) };
-        let outcome = server.handle(packet, document.as_deref(), now());
+        let outcome = server.handle(packet, document.as_deref(), now);
         match &outcome.seen {
             Ok(dhcp::Seen { mac, class, bound: Some(address) }) => {
                 info!(%mac, class = class.as_deref().unwrap_or("-"), %address, "leased");
@@ -67,7 +77,7 @@ impl Desk {
         }
         self.ended(&mut tables, outcome.ended)?;
         if let Ok(dhcp::Seen { mac, bound: Some(address), .. }) = outcome.seen {
-            self.orders.apply(tables.staging.observe(mac, address.into(), now()))?;
+            self.orders.apply(tables.staging.observe(mac, address.into(), now))?;
         }
         Ok(outcome.reply)
     }
@@ -75,26 +85,32 @@ impl Desk {
     /// Ends leases and admissions whose time is over, and follows admitted devices to their new addresses.
     pub(crate) fn tick(&self) -> anyhow::Result<()> {
         let mut tables = self.lock();
-        let ended = tables.dhcp.as_mut().map(|server| server.expire(now())).unwrap_or_default();
+        let now = self.clock();
+        let ended = tables.dhcp.as_mut().map(|server| server.expire(now)).unwrap_or_default();
         self.ended(&mut tables, ended)?;
-        self.orders.apply(tables.staging.tick(now()))?;
-        self.follow(&mut tables)
+        self.orders.apply(tables.staging.tick(now))?;
+        let is_empty = tables.staging.is_empty();
+        drop(tables);
+        if is_empty { Ok(()) } else { self.follow() }
     }
 
-    fn follow(&self, tables: &mut Tables) -> anyhow::Result<()> {
-        if tables.staging.is_empty() {
-            return Ok(());
-        }
-        for (mac, address) in self.neighbours.routed_v6(self.index) {
-            self.orders.apply(tables.staging.observe(mac, address, now()))?;
-        }
-        Ok(())
+    /// The kernel is asked before the lock is taken.
+    fn follow(&self) -> anyhow::Result<()> {
+        let found = self.neighbours.routed_v6(self.index);
+        let mut tables = self.lock();
+        let now = self.clock();
+        found.into_iter().try_for_each(|(mac, address)| self.orders.apply(tables.staging.observe(mac, address, now)))
     }
 
     fn ended(&self, tables: &mut Tables, ended: Vec<dhcp::Ended>) -> anyhow::Result<()> {
         ended
             .into_iter()
             .try_for_each(|lease| self.orders.apply(tables.staging.lease_ended(lease.mac, IpAddr::V4(lease.address))))
+    }
+
+    /// Whether a device that has left staging has this address.
+    pub(crate) fn is_admitted(&self, source: IpAddr) -> bool {
+        self.lock().staging.device_at(source).is_some()
     }
 
     /// One DNS question.
@@ -112,24 +128,26 @@ impl Desk {
         address: IpAddr,
     ) -> anyhow::Result<Result<Mac, Refused>> {
         let neighbour = self.neighbours.owner(self.index, address);
+        let mut tables = self.lock();
+        let now = self.clock();
+        // Asked under the lock: a revocation is either seen here, or its review finds the hub admitted.
         let standing = self.control.standing(hub);
         let stale = self.control.is_stale();
-        let mut tables = self.lock();
         let lease = match address {
-            IpAddr::V4(address) => tables.lease(address),
+            IpAddr::V4(address) => tables.lease(address, now),
             IpAddr::V6(_) => None,
         };
         let seen = CheckedIn { hub: hub.clone(), key, address, neighbour, lease };
-        let (verdict, actions) = tables.staging.check_in(&seen, standing.as_ref(), stale, now());
+        let (verdict, actions) = tables.staging.check_in(&seen, standing.as_ref(), stale, now);
         self.orders.apply(actions)?;
         match verdict {
             Ok(mac) => {
                 info!(%hub, %mac, %address, "checked in");
-                let leased = tables.address_of(mac);
-                if let Some(leased) = leased {
-                    self.orders.apply(tables.staging.observe(mac, leased.into(), now()))?;
+                if let Some(leased) = tables.address_of(mac, now) {
+                    self.orders.apply(tables.staging.observe(mac, leased.into(), now))?;
                 }
-                self.follow(&mut tables)?;
+                drop(tables);
+                self.follow()?;
             }
             Err(reason) => info!(%hub, %address, %reason, "check-in refused"),
         }
@@ -183,12 +201,12 @@ impl Desk {
 }
 
 impl Tables {
-    fn lease(&self, address: Ipv4Addr) -> Option<Mac> {
-        self.dhcp.as_ref()?.lease(address, now()).map(|lease| lease.mac)
+    fn lease(&self, address: Ipv4Addr, now: UnixTime) -> Option<Mac> {
+        self.dhcp.as_ref()?.lease(address, now).map(|lease| lease.mac)
     }
 
-    fn address_of(&self, mac: Mac) -> Option<Ipv4Addr> {
-        self.dhcp.as_ref()?.address_of(mac, now())
+    fn address_of(&self, mac: Mac, now: UnixTime) -> Option<Ipv4Addr> {
+        self.dhcp.as_ref()?.address_of(mac, now)
     }
 }
 

@@ -14,6 +14,7 @@ mod lan;
 mod neighbour;
 mod orders;
 mod report;
+mod seats;
 mod serve;
 mod sockets;
 

@@ -59,6 +59,17 @@ fn e7_a_check_in_admits_both_families_is_reported_and_revocation_stages_again() 
 }
 
 #[test]
+fn e7_a_revocation_in_the_middle_of_a_check_in_is_not_lost() {
+    let world = World::new(1);
+    world.lease(0, "SluiceHub:m7");
+    world.enrol("hub-1", true);
+    world.revoke_amid_check_in("hub-1");
+    world.check_in(0, "hub-1");
+    assert!(world.check_in(0, "hub-1").ends_with("403"));
+    wait_for("staging", || world.admitted().is_empty());
+}
+
+#[test]
 fn only_certificates_of_the_tenants_hub_root_that_name_a_hub_are_heard() {
     let world = World::new(1);
     world.lease(0, "SluiceHub:m7");

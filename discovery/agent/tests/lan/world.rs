@@ -67,6 +67,8 @@ fn authority(name: &str) -> Authority {
 #[derive(Default)]
 struct Records {
     standings: BTreeMap<HubId, HubStanding>,
+    /// Runs once, between the next question for a standing and its answer.
+    meanwhile: Option<Box<dyn FnOnce() + Send>>,
     reports: Vec<CheckIn>,
     actions: Vec<Action>,
 }
@@ -83,7 +85,14 @@ impl Control for FakeControl {
     }
 
     fn standing(&self, hub: &HubId) -> Option<HubStanding> {
-        self.records.lock().unwrap().standings.get(hub).cloned()
+        let (standing, meanwhile) = {
+            let mut records = self.records.lock().unwrap();
+            (records.standings.get(hub).cloned(), records.meanwhile.take())
+        };
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
+        standing
     }
 
     fn is_stale(&self) -> bool {
@@ -288,6 +297,25 @@ impl World {
     pub(crate) fn enrol(&self, id: &str, enrolled: bool) {
         let keys = vec![self.identity(id).2];
         self.records.lock().unwrap().standings.insert(id.parse().unwrap(), HubStanding { enrolled, keys });
+    }
+
+    /// The hub is revoked, and the agent told, while its next check-in is being judged by what was true before.
+    pub(crate) fn revoke_amid_check_in(&self, id: &'static str) {
+        let (records, handle, keys) = (self.records.clone(), self.handle.clone(), vec![self.identity(id).2]);
+        let revoke = move || {
+            let revoked = HubStanding { enrolled: false, keys };
+            records.lock().unwrap().standings.insert(id.parse().unwrap(), revoked);
+            handle.review().unwrap();
+        };
+        let meanwhile = move || {
+            let revoking = std::thread::spawn(revoke);
+            let began = Instant::now();
+            // An agent that keeps the two apart lets the revocation wait, so this must not wait for it for ever.
+            while !revoking.is_finished() && began.elapsed() < Duration::from_millis(500) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        self.records.lock().unwrap().meanwhile = Some(Box::new(meanwhile));
     }
 
     pub(crate) fn global_v6(&self, n: usize) -> String {
