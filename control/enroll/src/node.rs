@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sluice_control_domain::{AuditEntry, ChangeSet, NodeRecord, StateAudience, StateChange, Typed};
-use sluice_control_pki::{Csr, KeyKind, Leaf, NODE_SECONDS, Usage};
+use sluice_control_pki::{CertFacts, Csr, KeyKind, Leaf, NODE_SECONDS, PkiError, Usage, pem_chain};
 use sluice_node_identity::{
     Binding, BoundKey, CodeUse, Fingerprint, JoinSecret, Principal, RejoinRefused, Renewal, Role, SpiffeId, UnixTime,
 };
@@ -128,11 +128,31 @@ fn reused(binding: &Binding, key: &Fingerprint) -> bool {
     binding.current.key == *key || binding.retired.iter().any(|retired| retired.key == *key)
 }
 
-/// Judges a re-join: the holder of the newest key gets a fresh certificate for it, a bounded number of times.
+/// A certificate that lives no longer than this may be replaced by a re-join, seconds: clocks differ, and who has
+/// missed every renewal until now has slept.
+const NEARLY_OVER: u64 = 24 * 3600;
+
+/// The certificate of the newest key, when it is `key` and its certificate is still good for a while.
+fn still_good(binding: &Binding, key: &Fingerprint, now: UnixTime) -> Result<Option<String>, PkiError> {
+    let newest = binding.pending.iter().chain([&binding.current]).find(|bound| bound.key == *key);
+    let Some(bound) = newest.filter(|_| binding.lock.is_none()) else { return Ok(None) };
+    let chain = pem_chain(&bound.certificate)?;
+    let leaf = chain.first().map(|leaf| CertFacts::of(leaf)).transpose()?;
+    Ok(leaf.filter(|leaf| now.plus(NEARLY_OVER) < leaf.not_after).map(|_| bound.certificate.clone()))
+}
+
+/// Judges a re-join: when the certificate of the newest key is over, its holder gets a fresh one, a bounded number of
+/// times. One that is still good is given again: the answer to a re-join may have been lost, and nobody is given
+/// more time than he has.
 pub fn rejoin(node: &Typed<NodeRecord>, csr: &Csr, issuing: &Issuing<'_>) -> Decision<String> {
     let record = &node.body;
     let Some(binding) = &record.binding else { return Decision::just(Err(Refused::Key)) };
     let key = csr.key();
+    match still_good(binding, &key, issuing.now) {
+        Ok(None) => {}
+        Ok(Some(certificate)) => return Decision::just(Ok(certificate)),
+        Err(error) => return Decision::just(Err(error.into())),
+    }
     match binding.rejoin(&key) {
         Err(RejoinRefused::Locked | RejoinRefused::NotNewest | RejoinRefused::Spent) => {
             Decision::just(Err(Refused::Key))

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair, RsaKeySize};
 use sluice_control_domain::{ChangeSet, NodeRecord, Record, Stored, Typed, Write};
 use sluice_control_enroll::{Decision, Issuing, NodeRequest, Presence, Refused, join, present, rejoin, renew};
-use sluice_control_pki::{Authority, CertFacts, Csr, pem_chain};
+use sluice_control_pki::{Authority, CertFacts, Csr, NODE_SECONDS, pem_chain};
 use sluice_node_identity::{Binding, CodeBinding, JoinSecret, Role, TrustDomain, UnixTime};
 
 const T0: u64 = 1_800_000_000;
@@ -100,7 +100,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0..5_usize, 0..5_usize).prop_map(|(key, to)| Step::Renew { key, to }),
         (0..5_usize).prop_map(|key| Step::Rejoin { key }),
         (0..5_usize).prop_map(|key| Step::Present { key }),
-        prop_oneof![0..600_u64, 40_000..90_000_u64].prop_map(Step::Wait),
+        prop_oneof![0..600_u64, 40_000..90_000_u64, 500_000..700_000_u64].prop_map(Step::Wait),
     ]
 }
 
@@ -113,6 +113,8 @@ struct Model {
     pending: Option<usize>,
     rejoins: u32,
     locked: bool,
+    /// When the newest certificate of each key ends.
+    ends: [u64; 5],
 }
 
 impl Model {
@@ -121,6 +123,7 @@ impl Model {
             _ if !right_role => false,
             None if now <= T0 + CODE_SECONDS => {
                 *self = Self { taken: Some((key, now)), used: vec![key], ..Self::default() };
+                self.ends[key] = now + NODE_SECONDS;
                 true
             }
             None => false,
@@ -128,11 +131,12 @@ impl Model {
         }
     }
 
-    fn renew(&mut self, key: usize, to: usize) -> bool {
+    fn renew(&mut self, key: usize, to: usize, now: u64) -> bool {
         let ok =
             !self.locked && self.used.last() == Some(&key) && (self.pending == Some(to) || !self.used.contains(&to));
-        if ok {
+        if ok && self.pending != Some(to) {
             self.pending = Some(to);
+            self.ends[to] = now + NODE_SECONDS;
         }
         ok
     }
@@ -144,12 +148,14 @@ impl Model {
         }
     }
 
-    fn rejoin(&mut self, key: usize) -> bool {
+    fn rejoin(&mut self, key: usize, now: u64) -> bool {
         let newest = self.used.last() == Some(&key) || self.pending == Some(key);
-        let ok = !self.locked && newest && self.rejoins < Binding::REJOINS;
-        if ok {
+        let good = self.ends[key] > now + 86_400;
+        let ok = !self.locked && newest && (good || self.rejoins < Binding::REJOINS);
+        if ok && !good {
             self.promote(key);
             self.rejoins += 1;
+            self.ends[key] = now + NODE_SECONDS;
         }
         ok
     }
@@ -184,11 +190,11 @@ proptest! {
                 }
                 Step::Renew { key, to } => {
                     let decision = renew(&node, &WORLD.csrs[key].key(), &WORLD.csrs[to], &issuing(now));
-                    (decide(&mut node, decision), model.renew(key, to), to)
+                    (decide(&mut node, decision), model.renew(key, to, now), to)
                 }
                 Step::Rejoin { key } => {
                     let decision = rejoin(&node, &WORLD.csrs[key], &issuing(now));
-                    (decide(&mut node, decision), model.rejoin(key), key)
+                    (decide(&mut node, decision), model.rejoin(key, now), key)
                 }
                 Step::Present { key } => {
                     let good = match present(&node, &WORLD.csrs[key].key(), UnixTime(now)) {
@@ -208,6 +214,7 @@ proptest! {
             if let Ok(pem) = answer {
                 let facts = CertFacts::of(&pem_chain(&pem).unwrap()[0]).unwrap();
                 prop_assert_eq!(facts.key, WORLD.csrs[key].key());
+                prop_assert_eq!(facts.not_after, UnixTime(model.ends[key]), "nobody gets more time than he should");
                 prop_assert_eq!(facts.name.unwrap().to_string(), "spiffe://sluice.test/tenant/acme/edge/n1");
             }
         }
@@ -256,6 +263,24 @@ fn c4_a_connector_holds_an_rsa_key_and_nobody_else_does() {
         assert_eq!(decision.answer, Err(Refused::Kind));
         assert!(decision.changes.is_none(), "the code is not spent on a key of the wrong kind");
     }
+}
+
+#[test]
+fn a_rejoin_waits_for_the_certificate_to_end_and_is_repeated_when_its_answer_was_lost() {
+    let mut node = fresh(Role::Edge);
+    let first = try_join(&mut node, 0, Role::Edge, T0).unwrap();
+    let early = rejoin(&node, &WORLD.csrs[0], &issuing(T0 + 3600));
+    assert!(early.changes.is_none(), "nothing is spent");
+    assert_eq!(early.answer, Ok(first.clone()), "and nothing is won");
+    let slept = T0 + NODE_SECONDS + 5;
+    let decision = rejoin(&node, &WORLD.csrs[0], &issuing(slept));
+    let fresh_one = decide(&mut node, decision).unwrap();
+    assert_ne!(fresh_one, first);
+    let lost = rejoin(&node, &WORLD.csrs[0], &issuing(slept + 60));
+    assert!(lost.changes.is_none());
+    assert_eq!(lost.answer, Ok(fresh_one));
+    assert_eq!(node.body.binding.as_ref().unwrap().rejoins_left, Binding::REJOINS - 1);
+    assert_eq!(rejoin(&node, &WORLD.csrs[1], &issuing(slept)).answer, Err(Refused::Key));
 }
 
 #[test]
