@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sluice_node_client::{Node, Ready};
 use sluice_node_identity::{Principal, Role, SpiffeId, api::Joined};
 use tokio::{
@@ -14,10 +15,21 @@ use crate::confine::{self, Profile, User};
 
 /// Gives up everything but the state directory and the network, for good. Call it after binding, before any thread.
 pub(crate) fn confine(role: &'static str, state_dir: &Path, user: &str) -> anyhow::Result<()> {
+    open_files()?;
     let user = User::named(user)?;
     user.own(state_dir)?;
     let write = vec![state_dir.canonicalize().context("the state directory has gone")?];
     confine::apply(&Profile { role, write, user: Some(user), ..Profile::default() })
+}
+
+/// Asks for as many open files as the system allows, and gives their number. The usual limit of 1,024 is less than a
+/// few strangers' connections; whoever accepts those must stay below what this gives.
+pub(crate) fn open_files() -> anyhow::Result<usize> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the limit on open files")?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit on open files")?;
+    }
+    Ok(usize::try_from(hard).unwrap_or(usize::MAX))
 }
 
 /// The runtime all of a role's work is done on.

@@ -24,6 +24,9 @@ use crate::{
     node,
 };
 
+/// Open files that connections may not take.
+const FILES_KEPT: usize = 256;
+
 /// Arguments of `sluice gateway`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -34,12 +37,13 @@ pub(crate) struct Args {
 /// Runs it.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config: GatewayConfig = config::load(&args.role.config)?;
-    let settings = config.proxy().map_err(|error| ConfigError::invalid(&args.role.config, error))?;
+    let mut settings = config.proxy().map_err(|error| ConfigError::invalid(&args.role.config, error))?;
     if args.role.check {
         config::print_effective(&config)?;
         return Ok(ExitCode::SUCCESS);
     }
     let ready = Ready::new(config.control.settings(&config.state_dir))?;
+    settings.limits.connections = affordable(settings.limits.connections, node::open_files()?);
     let bound = Gateway::bind(settings)?;
     for address in bound.addresses()? {
         tracing::info!(%address, "listening");
@@ -48,6 +52,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let max_stale = Duration::from_secs(config.control.max_stale_seconds);
     node::runtime()?.block_on(serve(bound, ready, config.state_dir, max_stale))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// So many connections that files are never used up: each takes two (the browser's and the app's), and some are kept
+/// for calls to control, the state directory and tunnels' own needs.
+fn affordable(wanted: usize, files: usize) -> usize {
+    let most = (files.saturating_sub(FILES_KEPT) / 2).max(1);
+    if wanted > most {
+        tracing::warn!(wanted, most, "limits.connections is more than the limit on open files allows; raise that one");
+    }
+    wanted.min(most)
 }
 
 async fn serve(bound: Bound, ready: Ready, state_dir: PathBuf, max_stale: Duration) -> anyhow::Result<()> {
@@ -67,10 +81,14 @@ async fn serve(bound: Bound, ready: Ready, state_dir: PathBuf, max_stale: Durati
         tunnels: Arc::new(Tunnels::new(node.clone(), tunnels.clone())),
         assertion_key: Arc::new(keys.assertion),
     };
-    let background = tokio::spawn(report::keep(node.clone(), tunnels, public));
-    let (served, ()) = tokio::join!(bound.serve(parts, stop.clone()), node.run_judging(stop, judge));
-    background.abort();
-    served
+    let following = async {
+        tokio::join!(node.run_judging(stop.clone(), judge), report::keep(node.clone(), tunnels, public));
+    };
+    // Without its listener a gateway is nothing: it must not live on for the others' sake.
+    tokio::select! {
+        served = bound.serve(parts, stop.clone()) => served,
+        () = following => anyhow::bail!("the gateway stopped following control"),
+    }
 }
 
 /// Takes good documents into use: the one on disk now, those that come later as they come.
@@ -95,4 +113,16 @@ fn read(tenant: &TenantId, envelope: &ConfigEnvelope) -> anyhow::Result<Arc<Plan
     let plan = Plan::try_from(document)?;
     anyhow::ensure!(plan.tenant() == tenant, "the document is for tenant {}", plan.tenant());
     Ok(Arc::new(plan))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_never_use_up_the_open_files() {
+        assert_eq!(affordable(16_384, 1_048_576), 16_384);
+        assert_eq!(affordable(16_384, 1_024), 384);
+        assert_eq!(affordable(16_384, 100), 1);
+    }
 }

@@ -44,7 +44,7 @@ impl TunnelServer {
         Self { shared: Arc::new(Shared { name, signer, limits, registry, subjects, relays }) }
     }
 
-    /// The tunnels there are now, sorted; for `POST /node/v1/tunnels`.
+    /// The tunnels there are now, newest first; for `POST /node/v1/tunnels`.
     #[must_use]
     pub fn live(&self) -> watch::Receiver<Vec<LiveTunnel>> {
         self.shared.registry.live()

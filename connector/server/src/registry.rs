@@ -151,8 +151,7 @@ impl Registry {
     }
 
     fn publish(&self, tunnels: &BTreeMap<u64, Tunnel>) {
-        let mut now: Vec<LiveTunnel> = tunnels.values().map(Tunnel::live).collect();
-        now.sort_unstable();
+        let now: Vec<LiveTunnel> = tunnels.values().rev().map(Tunnel::live).collect();
         self.live.send_if_modified(|before| {
             let changed = *before != now;
             *before = now;
