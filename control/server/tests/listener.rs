@@ -102,6 +102,39 @@ async fn silent_and_slow_connections_end_by_themselves() {
     assert_eq!((silent, slow), (vec![], vec![]));
 }
 
+/// TLS to `host` without a client certificate.
+async fn tls(world: &World, host: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(world.keys.node_root().der().to_vec().into()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    connector.connect(host.to_owned().try_into().unwrap(), stream).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_trickle_end_by_themselves() {
+    let world = World::start().await;
+    for host in ["console.sluice.test", "node.sluice.test"] {
+        let (mut back, mut front) = tokio::io::split(tls(&world, host).await);
+        let head = format!("POST /echo HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10000\r\n\r\n");
+        front.write_all(head.as_bytes()).await.unwrap();
+        let trickle = tokio::spawn(async move {
+            while front.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
+        let mut answer = Vec::new();
+        drop(timeout(Duration::from_secs(60), back.read_to_end(&mut answer)).await.expect("held for ever"));
+        trickle.abort();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn random_and_truncated_bytes_change_nothing() {
     let world = World::start().await;

@@ -318,6 +318,46 @@ async fn the_state_feed_follows_continues_and_ends_with_revocation() {
     assert_eq!(world.node(&edge).get("/node/v1/state?after=0").await.0, 403);
 }
 
+/// Renews and uses the new key once: the old one is retired.
+async fn taken_over(world: &World, name: &str, old: &Identity) -> Identity {
+    let (key, status, body) = renewed(world, old).await;
+    assert_eq!(status, 200, "{body}");
+    let new = world.identity(name, key, body["chain"].as_str().unwrap());
+    assert_eq!(world.node(&new).get("/node/v1/config?after=0").await.0, 200);
+    new
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_ends_when_the_nodes_key_was_changed_and_nobody_is_a_clone_for_it() {
+    let world = World::start().await;
+    let old = world.joined("edge-1", Role::Edge).await;
+    let mut child = world.node(&old).stream("/node/v1/state?after=0");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    world.store.commit(set_state("a", 1)).await.unwrap();
+    let mut view = StateView::default();
+    follow(&mut lines, &mut view, |view| view.value("a").is_some()).await;
+    let new = taken_over(&world, "edge-1", &old).await;
+    let ended = async { while lines.next_line().await.unwrap().is_some() {} };
+    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("a retired key's feed goes on");
+    assert_eq!(world.node_record("edge-1").await.body.binding.unwrap().lock, None);
+    assert_eq!(world.node(&new).get("/node/v1/config?after=0").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_asked_for_with_a_late_key_is_refused_and_nobody_is_a_clone_for_it() {
+    let world = World::start().await;
+    let old = world.joined("gw-1", Role::Gateway).await;
+    let page = async |id: &Identity| world.curl("pages.sluice.test").cert(id).get("/").await.0;
+    assert_eq!(page(&old).await, 200);
+    let new = taken_over(&world, "gw-1", &old).await;
+    assert_eq!(page(&old).await, 403, "late");
+    assert_eq!(world.node_record("gw-1").await.body.binding.unwrap().lock, None);
+    assert_eq!(page(&new).await, 200);
+    assert_eq!(world.node(&old).post("/node/v1/tunnels", &json!({ "tunnels": [] })).await.0, 403);
+    assert!(world.node_record("gw-1").await.body.binding.unwrap().lock.is_some(), "on the node API it is a clone");
+    assert_eq!(page(&new).await, 403);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn t2_another_tenants_state_is_not_in_the_feed() {
     let world = World::start().await;

@@ -10,7 +10,8 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::Router;
+use axum::{Router, body::Body};
+use futures::StreamExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnetwork::IpNetwork;
 use rustls::server::Acceptor;
@@ -20,7 +21,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tower::ServiceExt;
@@ -225,7 +226,8 @@ impl Listener {
     }
 
     async fn http(&self, tls: TlsStream<TcpStream>, remote: Remote, router: Router) {
-        let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let mut request = request.map(in_time);
             request.extensions_mut().insert(remote.clone());
             router.clone().oneshot(request)
         });
@@ -248,6 +250,19 @@ impl Listener {
             tracing::debug!(%error, "connection ended");
         }
     }
+}
+
+/// The body, which breaks off when it is not there in time: nobody holds a place by sending a byte now and then.
+fn in_time(body: hyper::body::Incoming) -> Body {
+    let until = Instant::now() + DEADLINE;
+    let pieces = Some(Body::new(body).into_data_stream());
+    Body::from_stream(futures::stream::unfold(pieces, move |pieces| async move {
+        let mut pieces = pieces?;
+        match timeout_at(until, pieces.next()).await {
+            Ok(piece) => piece.map(|piece| (piece, Some(pieces))),
+            Err(late) => Some((Err(axum::Error::new(late)), None)),
+        }
+    }))
 }
 
 fn remote(address: IpAddr, tls: &TlsStream<TcpStream>) -> anyhow::Result<Remote> {

@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use axum::{Extension, Router, routing::get};
+use axum::{
+    Extension, Router,
+    routing::{get, post},
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rcgen::{CertificateParams, KeyPair, RsaKeySize, SigningKey};
 use serde_json::{Value, json};
@@ -107,7 +110,7 @@ impl World {
         };
         let page = async |Extension(peer): Extension<GatewayPeer>| format!("pages for {}", peer.id);
         let rooms = Rooms {
-            console: Router::new().route("/", get(async || "console")),
+            console: Router::new().route("/", get(async || "console")).route("/echo", post(async |body: String| body)),
             pages: Router::new().route("/", get(page)),
         };
         let sockets = bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
