@@ -39,12 +39,6 @@ async fn serve(ready: Ready, state_dir: PathBuf, limits: Limits) -> anyhow::Resu
     let stop = node::shutdown()?;
     let Some(node) = node::start(ready, Role::Connector, &stop).await? else { return Ok(()) };
     let agent = Agent::open(pieces(&node, state_dir, limits))?;
-    let stored = node.config().borrow().clone();
-    if let Some(envelope) = stored
-        && let Err(reason) = apply(&agent, &envelope)
-    {
-        tracing::warn!("the document on disk is not used: {reason}");
-    }
     let judge: Judge = {
         let agent = agent.clone();
         Arc::new(move |envelope| apply(&agent, envelope))

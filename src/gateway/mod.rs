@@ -11,7 +11,7 @@ use serde::Deserialize;
 use sluice_connector_server::{Limits, TunnelServer};
 use sluice_gateway_access::{GatewayDocument, Plan};
 use sluice_gateway_proxy::{Bound, Gateway, Parts};
-use sluice_node_client::{Judge, Node, Ready};
+use sluice_node_client::{Judge, Ready};
 use sluice_node_identity::{ConfigEnvelope, Role, TenantId};
 use tokio::sync::watch;
 
@@ -71,7 +71,7 @@ async fn serve(bound: Bound, ready: Ready, state_dir: PathBuf, max_stale: Durati
     let public = keys.public()?;
     let tunnels = TunnelServer::new(node::spiffe(node.name()), keys.caller, Limits::default());
     let plan = watch::Sender::new(None);
-    let judge = judge(&node, plan.clone());
+    let judge = judge(node.name().tenant.clone(), plan.clone());
     let parts = Parts {
         plan: plan.subscribe(),
         state: node.state(),
@@ -91,16 +91,8 @@ async fn serve(bound: Bound, ready: Ready, state_dir: PathBuf, max_stale: Durati
     }
 }
 
-/// Takes good documents into use: the one on disk now, those that come later as they come.
-fn judge(node: &Node, plan: watch::Sender<Option<Arc<Plan>>>) -> Judge {
-    let tenant = node.name().tenant.clone();
-    let stored = node.config().borrow().clone();
-    if let Some(envelope) = stored {
-        match read(&tenant, &envelope) {
-            Ok(read) => drop(plan.send_replace(Some(read))),
-            Err(reason) => tracing::warn!("the document on disk is not used: {reason:#}"),
-        }
-    }
+/// Takes good documents into use.
+fn judge(tenant: TenantId, plan: watch::Sender<Option<Arc<Plan>>>) -> Judge {
     Arc::new(move |envelope| {
         let read = read(&tenant, envelope).map_err(|reason| format!("{reason:#}"))?;
         plan.send_replace(Some(read));

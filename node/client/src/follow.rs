@@ -28,16 +28,36 @@ pub(crate) const DOCUMENT: &str = "config.json";
 /// The last known state, so that a restart without control forgets no revocation.
 pub(crate) const STATE: &str = "state.json";
 
-/// Follows the document until dropped.
+/// Follows the document until dropped, beginning with the one on disk.
+///
+/// A document that was refused is judged again with every answer, and every outage, that brings no newer one: what was
+/// wrong may have been ours (a clock that was not set yet, a full disk), and control sends each version only once.
 pub(crate) async fn document(node: Arc<Inner>, judge: Judge) {
-    let mut seen = node.config.borrow().as_ref().map_or(0, |envelope| envelope.version);
+    let stored = node.config.borrow().clone();
+    let mut seen = stored.as_ref().map_or(0, |envelope| envelope.version);
+    let mut refused = stored.filter(|envelope| match accept(&node, &judge, envelope) {
+        Ok(()) => false,
+        Err(reason) => {
+            tracing::warn!(version = envelope.version, "the document on disk is not used: {reason:#}");
+            true
+        }
+    });
     let (mut pause, mut log) = (Pause::default(), Outage::new("document"));
     loop {
-        match poll(&node, seen).await {
+        let polled = poll(&node, seen).await;
+        if let Some(waiting) = &refused
+            && !matches!(polled, Ok(Some(_)))
+            && accept(&node, &judge, waiting).is_ok()
+        {
+            tracing::info!(version = waiting.version, "a document that was refused is used now");
+            refused = None;
+        }
+        match polled {
             Ok(None) => {}
             Ok(Some(envelope)) if envelope.version != seen => {
                 seen = envelope.version;
-                accept(&node, &judge, envelope).await;
+                let envelope = Arc::new(envelope);
+                refused = offer(&node, &judge, &envelope).await.is_err().then_some(envelope);
             }
             // An answer that brings nothing new must not come at once; do not turn in circles.
             Ok(Some(_)) => pause.wait().await,
@@ -60,16 +80,29 @@ async fn poll(node: &Inner, seen: u64) -> Result<Option<ConfigEnvelope>, CallErr
     call::answer(response).await
 }
 
-async fn accept(node: &Inner, judge: &Judge, envelope: ConfigEnvelope) {
+/// A document that has just come: control is told when it is refused.
+async fn offer(node: &Inner, judge: &Judge, envelope: &Arc<ConfigEnvelope>) -> anyhow::Result<()> {
     let version = envelope.version;
-    let judged = readable(node, &envelope).and_then(|()| judge(&envelope).map_err(anyhow::Error::msg));
-    if let Err(reason) = judged.and_then(|()| node.disk.write(DOCUMENT, &envelope)) {
-        tracing::warn!(version, "document refused: {reason:#}");
-        node.refuse(version, format!("{reason:#}")).await;
-        return;
+    let accepted = accept(node, judge, envelope);
+    match &accepted {
+        Ok(()) => tracing::info!(version, "new document"),
+        Err(reason) => {
+            tracing::warn!(version, "document refused: {reason:#}");
+            node.refuse(version, format!("{reason:#}")).await;
+        }
     }
-    tracing::info!(version, "new document");
-    node.config.send_replace(Some(Arc::new(envelope)));
+    accepted
+}
+
+fn accept(node: &Inner, judge: &Judge, envelope: &Arc<ConfigEnvelope>) -> anyhow::Result<()> {
+    readable(node, envelope)?;
+    judge(envelope).map_err(anyhow::Error::msg)?;
+    // The role runs by it now; to call it refused would be a lie, whatever the disk says.
+    if let Err(error) = node.disk.write(DOCUMENT, envelope.as_ref()) {
+        tracing::warn!("the document is not on disk, a restart without control would use an older one: {error:#}");
+    }
+    node.config.send_replace(Some(envelope.clone()));
+    Ok(())
 }
 
 /// Whether the envelope is for this node at all; what is inside is for the role to judge.
@@ -145,16 +178,20 @@ async fn stream(node: &Inner, after: u64, connected: &mut bool) -> Result<End, C
         let frame = frame.map_err(|_| broken("the state feed has fallen silent"))?;
         let frame = frame.ok_or_else(|| broken("control closed the state feed"))?.map_err(broken)?;
         let Ok(bytes) = frame.into_data() else { continue };
+        // What came together is made known together: each time, all readers get a view of their own.
+        let mut changed = false;
         for data in events.take(&bytes).map_err(broken)? {
             let event: StateEvent =
                 serde_json::from_slice(&data).context("not a state event").map_err(CallError::Unreachable)?;
             match view.apply(event) {
-                Ok(true) => drop(node.state.send_replace(Arc::new(view.clone()))),
-                Ok(false) => {}
+                Ok(news) => changed |= news,
                 Err(gap) => return Ok(End::Gap(gap)),
             }
             *connected = true;
             node.heard();
+        }
+        if changed {
+            node.state.send_replace(Arc::new(view.clone()));
         }
     }
 }

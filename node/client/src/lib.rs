@@ -34,6 +34,7 @@ pub struct Settings {
     pub control_address: Option<SocketAddr>,
 }
 
-/// Decides whether the role can apply a document; says why not. A document that is refused changes nothing, neither
-/// here nor on disk, and control is told.
+/// Applies a document, or says why the role cannot. A document that is refused changes nothing, neither here nor on
+/// disk; control is told, and the judge is asked again later as long as nothing newer comes. The same document may be
+/// offered more than once.
 pub type Judge = Arc<dyn Fn(&sluice_node_identity::ConfigEnvelope) -> Result<(), String> + Send + Sync>;

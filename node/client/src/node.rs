@@ -230,7 +230,7 @@ impl Node {
         self.run_judging(shutdown, Arc::new(|_| Ok(()))).await;
     }
 
-    /// As [`Self::run`]; a document counts only when `judge` lets it pass.
+    /// As [`Self::run`]; a document, the one on disk first, counts only when `judge` lets it pass.
     pub async fn run_judging(&self, mut shutdown: watch::Receiver<bool>, judge: Judge) {
         let work = async {
             tokio::join!(

@@ -2,73 +2,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod fake;
+mod rig;
 
-use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{os::unix::fs::PermissionsExt, time::Duration};
 
 use fake::{Control, HOST};
 use rcgen::SanType;
+use rig::{PATIENCE, envelope, joined, reopened, run, settings, until, version};
 use serde_json::json;
 use sluice_node_client::{CallError, Node, Settings};
-use sluice_node_identity::{ConfigEnvelope, JoinSecret, Role, StateEvent};
-use tempfile::TempDir;
+use sluice_node_identity::{JoinSecret, Role, StateEvent};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::watch,
-    task::JoinHandle,
     time::timeout,
 };
-
-/// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn settings(dir: &Path, control: &Control, code: &str) -> Settings {
-    let file = dir.join("code");
-    std::fs::write(&file, code).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    Settings { state_dir: dir.join("state"), join_code_file: Some(file), control_address: Some(control.address) }
-}
-
-async fn joined(dir: &TempDir, control: &Control) -> Node {
-    let settings = settings(dir.path(), control, &control.code().to_string());
-    timeout(PATIENCE, Node::open(settings, Role::Edge)).await.unwrap().unwrap()
-}
-
-/// Opens the same node again, as after a restart, without a code.
-async fn reopened(dir: &TempDir, control: &Control) -> Node {
-    let settings = Settings { join_code_file: None, ..settings(dir.path(), control, "gone") };
-    timeout(PATIENCE, Node::open(settings, Role::Edge)).await.unwrap().unwrap()
-}
-
-struct Running(JoinHandle<()>, #[allow(dead_code, reason = "dropping it stops the node")] watch::Sender<bool>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-fn run(node: &Node) -> Running {
-    let (stop, stopped) = watch::channel(false);
-    let node = node.clone();
-    Running(tokio::spawn(async move { node.run(stopped).await }), stop)
-}
-
-fn envelope(version: u64) -> ConfigEnvelope {
-    ConfigEnvelope { version, schema: 1, role: Role::Edge, document: json!({"n": version}) }
-}
-
-async fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let waited = timeout(PATIENCE, async {
-        while !is() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    });
-    assert!(waited.await.is_ok(), "never happened: {what}");
-}
-
-fn version(node: &Node) -> Option<u64> {
-    node.config().borrow().as_ref().map(|envelope| envelope.version)
-}
 
 #[tokio::test]
 async fn c4_code_becomes_an_identity_that_outlives_control() {
@@ -185,61 +132,6 @@ async fn start_without_identity_and_code_says_what_to_do() {
     let settings = Settings { join_code_file: None, ..settings(dir.path(), &control, "gone") };
     let Err(error) = Node::open(settings, Role::Edge).await else { panic!("opened") };
     assert!(error.to_string().contains("sluice admin node add"), "{error:#}");
-}
-
-#[tokio::test]
-async fn document_arrives_and_survives_a_restart_without_control() {
-    let (dir, control) = (tempfile::tempdir().unwrap(), Control::start().await);
-    let node = joined(&dir, &control).await;
-    let running = run(&node);
-    for number in [1, 2] {
-        control.world().config = Some(envelope(number));
-        until("document", || version(&node) == Some(number)).await;
-    }
-    drop(running);
-    control.stop();
-    assert_eq!(version(&reopened(&dir, &control).await), Some(2));
-}
-
-#[tokio::test]
-async fn unreadable_document_changes_nothing_and_control_learns_why() {
-    let (dir, control) = (tempfile::tempdir().unwrap(), Control::start().await);
-    let node = joined(&dir, &control).await;
-    let _running = run(&node);
-    control.world().config = Some(envelope(1));
-    until("document", || version(&node) == Some(1)).await;
-    control.world().config = Some(ConfigEnvelope { role: Role::Gateway, ..envelope(2) });
-    until("refusal", || control.world().refusals.len() == 1).await;
-    control.world().config = Some(ConfigEnvelope { schema: 9, ..envelope(3) });
-    until("refusal", || control.world().refusals.len() == 2).await;
-    assert_eq!(version(&node), Some(1));
-    let refusals = control.world().refusals.clone();
-    assert_eq!((refusals[0].version, refusals[1].version), (2, 3));
-    assert!(refusals[1].reason.contains("schema 9"), "{refusals:?}");
-    control.world().config = Some(envelope(4));
-    until("document", || version(&node) == Some(4)).await;
-}
-
-#[tokio::test]
-async fn document_that_the_role_cannot_apply_is_refused_and_the_last_good_one_stays() {
-    let (dir, control) = (tempfile::tempdir().unwrap(), Control::start().await);
-    let node = joined(&dir, &control).await;
-    let (_stop, stopped) = watch::channel(false);
-    let running = tokio::spawn({
-        let node = node.clone();
-        let judge =
-            |envelope: &ConfigEnvelope| if envelope.version == 2 { Err("two is odd".to_owned()) } else { Ok(()) };
-        async move { node.run_judging(stopped, std::sync::Arc::new(judge)).await }
-    });
-    for number in [1, 2] {
-        control.world().config = Some(envelope(number));
-        until("answer", || version(&node) == Some(number) || !control.world().refusals.is_empty()).await;
-    }
-    assert_eq!(control.world().refusals[0].reason, "two is odd");
-    running.abort();
-    control.stop();
-    assert_eq!(version(&node), Some(1));
-    assert_eq!(version(&reopened(&dir, &control).await), Some(1));
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! A control service small enough to misbehave on request, with the real rules for codes and generations.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
