@@ -52,7 +52,7 @@ pub(crate) struct LanSection {
     lease_seconds: u32,
     /// Domain that hubs are told (DHCP option 15), and under which the edge's DNS has its hints.
     domain: Option<String>,
-    /// Time servers that hubs are told (DHCP option 42).
+    /// Time servers that hubs are told (DHCP option 42) and may ask also in staging.
     #[serde(default)]
     ntp: Vec<Ipv4Addr>,
     /// Resolver (`ip:port`) for the questions of admitted hubs; without it the edge answers its own names only.
@@ -78,6 +78,11 @@ impl EdgeConfig {
     /// What is wrong with which key.
     pub(crate) fn parts(&self) -> Result<(Links, Lan), String> {
         Ok((self.links()?, self.lan.agent()?))
+    }
+
+    /// Where hubs in staging may ask for the time.
+    pub(crate) fn time_servers(&self) -> Vec<Ipv4Addr> {
+        self.lan.ntp.clone()
     }
 
     fn links(&self) -> Result<Links, String> {

@@ -1,14 +1,18 @@
 //! The wire side's end of the socket to the kernel writer.
 
-use std::{os::unix::net::UnixStream as StdUnixStream, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    os::unix::net::UnixStream as StdUnixStream,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow, bail};
 use async_trait::async_trait;
 use sluice_discovery_agent::Kernel;
 use sluice_discovery_rules::{EdgeDocument, staging::Action};
 use sluice_qos_plan::{
-    Pinhole, QosPolicy, Transport,
-    message::{self, FromKernel, ToKernel},
+    Pinhole, Transport,
+    message::{self, Change, FromKernel, ToKernel},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,16 +26,22 @@ use tokio::{
 
 /// How long the kernel writer may take for one message; it gives its programs less.
 const PATIENCE: Duration = Duration::from_secs(30);
+const NTP: u16 = 123;
 
 /// Sends messages, one at a time.
 pub(super) struct Writer {
     requests: OwnedWriteHalf,
     answers: mpsc::Receiver<FromKernel>,
+    time_servers: Vec<Ipv4Addr>,
     pinholes: Vec<Pinhole>,
 }
 
-/// Takes the socket over. The receiver becomes true when the kernel writer is gone.
-pub(super) fn connect(socket: StdUnixStream) -> anyhow::Result<(Writer, watch::Receiver<bool>)> {
+/// Takes the socket over. Staged devices may ask `time_servers`: without the time they cannot judge a certificate. The
+/// receiver becomes true when the kernel writer is gone.
+pub(super) fn connect(
+    socket: StdUnixStream,
+    time_servers: Vec<Ipv4Addr>,
+) -> anyhow::Result<(Writer, watch::Receiver<bool>)> {
     socket.set_nonblocking(true)?;
     let (reading, requests) = UnixStream::from_std(socket).context("the kernel writer's socket")?.into_split();
     let (sender, answers) = mpsc::channel(1);
@@ -43,7 +53,7 @@ pub(super) fn connect(socket: StdUnixStream) -> anyhow::Result<(Writer, watch::R
         gone.send_replace(true);
         std::future::pending::<()>().await;
     });
-    Ok((Writer { requests, answers, pinholes: Vec::new() }, is_gone))
+    Ok((Writer { requests, answers, time_servers, pinholes: Vec::new() }, is_gone))
 }
 
 async fn forward(mut reading: OwnedReadHalf, answers: mpsc::Sender<FromKernel>) -> anyhow::Result<()> {
@@ -57,6 +67,12 @@ async fn forward(mut reading: OwnedReadHalf, answers: mpsc::Sender<FromKernel>) 
 }
 
 impl Writer {
+    fn pinholes_of(&self, document: &EdgeDocument) -> Vec<Pinhole> {
+        let services = document.staging.iter().map(|to| (Transport::Tcp, to.address, to.port));
+        let clocks = self.time_servers.iter().map(|server| (Transport::Udp, IpAddr::V4(*server), NTP));
+        services.chain(clocks).map(|(transport, address, port)| Pinhole { transport, address, port }).collect()
+    }
+
     async fn ask(&mut self, request: &ToKernel) -> anyhow::Result<FromKernel> {
         let bytes = message::encode(request)?;
         let asking = async {
@@ -76,16 +92,15 @@ impl Writer {
 
 #[async_trait]
 impl Kernel for Writer {
-    async fn apply(&mut self, action: Action) -> anyhow::Result<()> {
-        let request = match action {
-            Action::Admit { mac, address } => ToKernel::Admit { mac, address },
-            Action::Restage { mac, address } => ToKernel::Restage { mac, address },
-        };
-        self.must(&request).await
+    async fn apply(&mut self, actions: &[Action]) -> anyhow::Result<()> {
+        for some in actions.chunks(Change::MAX) {
+            self.must(&ToKernel::Devices { changes: some.iter().map(change).collect() }).await?;
+        }
+        Ok(())
     }
 
     async fn document(&mut self, document: &EdgeDocument) -> anyhow::Result<Result<(), String>> {
-        let (pinholes, policy) = orders(document);
+        let (pinholes, policy) = (self.pinholes_of(document), document.qos.clone());
         if let FromKernel::Refused { reason } = self.ask(&ToKernel::Pinholes { pinholes: pinholes.clone() }).await? {
             return Ok(Err(reason));
         }
@@ -99,13 +114,11 @@ impl Kernel for Writer {
     }
 }
 
-fn orders(document: &EdgeDocument) -> (Vec<Pinhole>, QosPolicy) {
-    let pinhole = |to: &sluice_discovery_rules::StagingDestination| Pinhole {
-        transport: Transport::Tcp,
-        address: to.address,
-        port: to.port,
-    };
-    (document.staging.iter().map(pinhole).collect(), document.qos.clone())
+const fn change(action: &Action) -> Change {
+    match *action {
+        Action::Admit { mac, address } => Change::Admit { mac, address },
+        Action::Restage { mac, address } => Change::Restage { mac, address },
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The child: everything that talks to the network, without any right over the box.
 
 use std::{
+    net::Ipv4Addr,
     os::{fd::AsFd, unix::net::UnixStream},
     process::ExitCode,
     sync::Arc,
@@ -28,7 +29,7 @@ pub(super) fn run(config: &EdgeConfig, lan: Lan) -> anyhow::Result<ExitCode> {
     // the socket.
     prctl::set_pdeathsig(Signal::SIGKILL).context("cannot tie this process to the kernel writer")?;
     let max_stale = Duration::from_secs(config.control.max_stale_seconds);
-    node::runtime()?.block_on(serve(socket, ready, lan, sockets, max_stale))?;
+    node::runtime()?.block_on(serve(socket, ready, lan, sockets, max_stale, config.time_servers()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -46,8 +47,9 @@ async fn serve(
     lan: Lan,
     sockets: Sockets,
     max_stale: Duration,
+    time_servers: Vec<Ipv4Addr>,
 ) -> anyhow::Result<()> {
-    let (writer, gone) = kernel::connect(socket)?;
+    let (writer, gone) = kernel::connect(socket, time_servers)?;
     let stop = either(node::shutdown()?, gone);
     let Some(node) = node::start(ready, Role::Edge, &stop).await? else { return Ok(()) };
     let uplink = Arc::new(Uplink { node: node.clone(), max_stale });

@@ -62,11 +62,11 @@ pub trait Control: Send + Sync + 'static {
 /// The kernel writer, as the agent sees it. An error ends the agent, and with it every admission.
 #[async_trait]
 pub trait Kernel: Send + 'static {
-    /// Lets a device pass, or stops it.
+    /// Lets devices pass, or stops them, in this order.
     ///
     /// # Errors
     /// When the writer is gone or cannot do it.
-    async fn apply(&mut self, action: Action) -> anyhow::Result<()>;
+    async fn apply(&mut self, actions: &[Action]) -> anyhow::Result<()>;
 
     /// Puts a document's staging destinations and traffic policy in force, both or neither.
     ///

@@ -60,24 +60,40 @@ impl Orders {
 impl Queue {
     /// Until the writer fails.
     pub(crate) async fn run(mut self, mut kernel: impl Kernel) -> anyhow::Result<()> {
-        while let Some(order) = self.0.recv().await {
-            match order {
-                Order::Apply(action) => {
-                    match &action {
-                        Action::Admit { mac, address } => tracing::debug!(%mac, %address, "admit"),
-                        Action::Restage { mac, address } => info!(%mac, %address, "staged again"),
+        let mut waiting = Vec::new();
+        while self.0.recv_many(&mut waiting, MAX_WAITING).await > 0 {
+            // Devices go together: a revocation must not wait for a crowd of check-ins, one after the other.
+            let mut devices = Vec::new();
+            for order in waiting.drain(..) {
+                match order {
+                    Order::Apply(action) => devices.push(action),
+                    Order::Document(document, answer) => {
+                        apply(&mut kernel, &mut devices).await?;
+                        // Nobody waiting any more is no reason to stop.
+                        let _gone = answer.send(kernel.document(&document).await?);
                     }
-                    kernel.apply(action).await.context("the kernel writer did not carry out an admission")?;
-                }
-                Order::Document(document, answer) => {
-                    // Nobody waiting any more is no reason to stop.
-                    let _gone = answer.send(kernel.document(&document).await?);
-                }
-                Order::Mark(reached) => {
-                    let _gone = reached.send(());
+                    Order::Mark(reached) => {
+                        apply(&mut kernel, &mut devices).await?;
+                        let _gone = reached.send(());
+                    }
                 }
             }
+            apply(&mut kernel, &mut devices).await?;
         }
         Ok(())
     }
+}
+
+async fn apply(kernel: &mut impl Kernel, devices: &mut Vec<Action>) -> anyhow::Result<()> {
+    for action in &*devices {
+        match action {
+            Action::Admit { mac, address } => tracing::debug!(%mac, %address, "admit"),
+            Action::Restage { mac, address } => info!(%mac, %address, "staged again"),
+        }
+    }
+    if !devices.is_empty() {
+        kernel.apply(devices).await.context("the kernel writer did not carry out an admission")?;
+        devices.clear();
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use sluice_qos_plan::{
     Capabilities, Generation, Links, QosPolicy, TcTree, admit, base, classify,
-    message::{FromKernel, MAX_MESSAGE, ToKernel, body_length, decode, encode},
+    message::{Change, FromKernel, MAX_MESSAGE, ToKernel, body_length, decode, encode},
     pinholes, restage, restage_all,
 };
 
@@ -38,13 +38,16 @@ pub fn kernel_message(data: &[u8]) {
             is_script(&script);
             assert_eq!(script.lines().count(), list.len() + 2);
         }
-        ToKernel::Admit { mac, address } => is_script(&admit(mac, address)),
-        ToKernel::Restage { mac, address } => {
-            let script = restage(mac, address);
-            is_script(&script);
-            // What is admitted first must be taken back last, or the device stays admitted.
-            assert!(script.starts_with(&admit(mac, address)) && script.lines().last().unwrap().starts_with("delete "));
-        }
+        ToKernel::Devices { changes } => changes.iter().for_each(|change| match *change {
+            Change::Admit { mac, address } => is_script(&admit(mac, address)),
+            Change::Restage { mac, address } => {
+                let script = restage(mac, address);
+                is_script(&script);
+                // What is admitted first must be taken back last, or the device stays admitted.
+                assert!(script.starts_with(&admit(mac, address)));
+                assert!(script.lines().last().unwrap().starts_with("delete "));
+            }
+        }),
         ToKernel::RestageAll => is_script(&restage_all()),
     }
 }

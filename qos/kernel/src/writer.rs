@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use sluice_qos_plan::{
     Capabilities, Generation, InterfaceName, Links, Pinhole, QosPolicy, TcTree, admit, base, classify,
-    message::{self, FromKernel, ToKernel},
+    message::{self, Change, FromKernel, ToKernel},
     pinholes, restage, restage_all,
 };
 use tracing::{debug, info, warn};
@@ -79,10 +79,18 @@ impl KernelWriter {
                 );
                 self.apply(&pinholes(&holes))
             }
-            ToKernel::Admit { mac, address } => self.apply(&admit(mac, address)),
-            ToKernel::Restage { mac, address } => self.apply(&restage(mac, address)),
+            ToKernel::Devices { changes } => self.devices(&changes),
             ToKernel::RestageAll => self.apply(&restage_all()),
         }
+    }
+
+    fn devices(&self, changes: &[Change]) -> anyhow::Result<()> {
+        anyhow::ensure!(changes.len() <= Change::MAX, "at most {} changes, {} given", Change::MAX, changes.len());
+        let scripts = changes.iter().map(|change| match *change {
+            Change::Admit { mac, address } => admit(mac, address),
+            Change::Restage { mac, address } => restage(mac, address),
+        });
+        self.apply(&scripts.collect::<String>())
     }
 
     fn policy(&mut self, policy: &QosPolicy) -> anyhow::Result<()> {

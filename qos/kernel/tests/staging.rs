@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns};
 use sluice_qos_kernel::KernelWriter;
 use sluice_qos_plan::{
     LanPort, Links, Pinhole, Transport, WanPort,
-    message::{self, FromKernel, ToKernel},
+    message::{self, Change, FromKernel, ToKernel},
 };
 
 const HUB_MAC: &str = "02:00:00:00:0b:01";
@@ -156,17 +156,17 @@ fn e2_a_staged_hub_reaches_pinholes_only_and_restaging_cuts_running_flows() {
         assert!(answers(&mut world.connect("hub", est).unwrap()), "staged hubs reach EST");
         assert!(world.connect("hub", service).is_err(), "and nothing else");
 
-        world.ask(&ToKernel::Admit { mac, address: hub });
+        world.ask(&ToKernel::Devices { changes: vec![Change::Admit { mac, address: hub }] });
         let mut running = world.connect("hub", service).unwrap();
         assert!(answers(&mut running));
         assert!(world.connect("world", SocketAddr::new(hub, 7000)).is_err(), "nobody reaches into the hub LAN");
 
-        world.ask(&ToKernel::Restage { mac, address: hub });
+        world.ask(&ToKernel::Devices { changes: vec![Change::Restage { mac, address: hub }] });
         assert!(!answers(&mut running), "a running flow stops");
         assert!(world.connect("hub", service).is_err());
 
         let stranger = "02:00:00:00:0b:02".parse().unwrap();
-        world.ask(&ToKernel::Admit { mac: stranger, address: hub });
+        world.ask(&ToKernel::Devices { changes: vec![Change::Admit { mac: stranger, address: hub }] });
         assert!(world.connect("hub", service).is_err(), "another device's admission is no use");
         world.ask(&ToKernel::RestageAll);
     }

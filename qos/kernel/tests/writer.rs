@@ -13,7 +13,7 @@ use std::{
 use sluice_qos_kernel::KernelWriter;
 use sluice_qos_plan::{
     LanPort, Links, Match, Pinhole, QosPolicy, QosRule, TrafficClass, Transport, WanPort,
-    message::{self, FromKernel, ToKernel},
+    message::{self, Change, FromKernel, ToKernel},
 };
 
 const INSIDE: &str = "SLUICE_TEST_NAMESPACE";
@@ -85,7 +85,7 @@ fn messages_take_effect_and_the_end_restages_everybody() {
     let mac = "02:00:00:00:00:01".parse().unwrap();
     let address: IpAddr = "10.9.0.5".parse().unwrap();
 
-    assert_eq!(wire_side.ask(&ToKernel::Admit { mac, address }), FromKernel::Done);
+    assert_eq!(wire_side.ask(&ToKernel::Devices { changes: vec![Change::Admit { mac, address }] }), FromKernel::Done);
     assert!(table().contains("02:00:00:00:00:01 . 10.9.0.5"));
 
     let rule = |ports| QosRule {
@@ -101,11 +101,31 @@ fn messages_take_effect_and_the_end_restages_everybody() {
     assert!(refused(&wire_side.ask(&ToKernel::Policy { policy: empty_range })));
     let hole = Pinhole { transport: Transport::Tcp, address, port: 443 };
     assert!(refused(&wire_side.ask(&ToKernel::Pinholes { pinholes: vec![hole; Pinhole::MAX + 1] })));
+    let too_many = vec![Change::Admit { mac, address }; Change::MAX + 1];
+    assert!(refused(&wire_side.ask(&ToKernel::Devices { changes: too_many })));
     assert_eq!(table(), before, "a refused message changes nothing");
+
+    let other = "02:00:00:00:00:09".parse().unwrap();
+    let moves = [
+        Change::Restage { mac, address },
+        Change::Admit { mac: other, address },
+        Change::Admit { mac: other, address },
+        Change::Restage { mac: other, address },
+        Change::Admit { mac, address },
+        Change::Restage { mac, address },
+        Change::Admit { mac: other, address },
+    ];
+    assert_eq!(wire_side.ask(&ToKernel::Devices { changes: moves.to_vec() }), FromKernel::Done);
+    let after = table();
+    assert!(after.contains("02:00:00:00:00:09 . 10.9.0.5") && !after.contains("02:00:00:00:00:01"), "{after}");
+    let numbers = (0..=u8::MAX).flat_map(|n| [[10, 9, 1, n], [10, 9, 2, n]]);
+    let changes: Vec<Change> = numbers.map(|address| Change::Restage { mac, address: address.into() }).collect();
+    assert_eq!(changes.len(), Change::MAX);
+    assert_eq!(wire_side.ask(&ToKernel::Devices { changes }), FromKernel::Done);
 
     drop(wire_side);
     serving.join().unwrap().unwrap();
-    assert!(!table().contains("02:00:00:00:00:01"), "nobody is admitted without a wire side");
+    assert!(!table().contains("02:00:00:00:00:0"), "nobody is admitted without a wire side");
     assert!(table().contains("admitted4"), "the table stays");
 }
 
@@ -120,7 +140,7 @@ fn bytes_that_are_no_message_end_the_service_with_everybody_restaged() {
         let serving = thread::spawn(move || writer.serve(theirs));
         let mut wire_side = WireSide(ours);
         let mac = "02:00:00:00:00:02".parse().unwrap();
-        wire_side.ask(&ToKernel::Admit { mac, address: "fd00::5".parse().unwrap() });
+        wire_side.ask(&ToKernel::Devices { changes: vec![Change::Admit { mac, address: "fd00::5".parse().unwrap() }] });
         wire_side.0.write_all(garbage).unwrap();
         drop(wire_side);
         assert!(serving.join().unwrap().is_err());

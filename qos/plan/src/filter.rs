@@ -22,8 +22,8 @@ pub struct Pinhole {
 }
 
 impl Pinhole {
-    /// How many pinholes there may be.
-    pub const MAX: usize = 256;
+    /// How many pinholes there may be: a document's 256 and sixteen time servers.
+    pub const MAX: usize = 272;
 }
 
 /// How many (MAC, address) pairs may be admitted at a time, per address family.

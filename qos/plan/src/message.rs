@@ -24,6 +24,19 @@ pub enum ToKernel {
         /// At most [`crate::Pinhole::MAX`].
         pinholes: Vec<Pinhole>,
     },
+    /// Devices leave staging or come back to it, in this order, all or none.
+    Devices {
+        /// At most [`Change::MAX`].
+        changes: Vec<Change>,
+    },
+    /// Nobody may any more.
+    RestageAll,
+}
+
+/// What becomes of one address of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "to", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Change {
     /// A device may pass beyond the edge with this address.
     Admit {
         /// Its MAC.
@@ -38,8 +51,11 @@ pub enum ToKernel {
         /// One of its addresses.
         address: IpAddr,
     },
-    /// Nobody may any more.
-    RestageAll,
+}
+
+impl Change {
+    /// Most changes in one message.
+    pub const MAX: usize = 512;
 }
 
 /// An answer.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use sluice_discovery_rules::{HubService, StagingDestination};
+use sluice_qos_plan::QosPolicy;
 
 use super::*;
 
@@ -59,7 +60,7 @@ async fn a_refused_policy_brings_the_former_pinholes_back() {
     let kernel = kernel(theirs, move |ask| {
         matches!(ask, ToKernel::Policy { .. }) && counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1
     });
-    let (mut writer, _gone) = connect(mine).unwrap();
+    let (mut writer, _gone) = connect(mine, Vec::new()).unwrap();
     for (port, expected) in [(443, Ok(())), (444, Err("no".to_owned())), (445, Ok(()))] {
         assert_eq!(writer.document(&document(port)).await.unwrap(), expected);
         policies += 1;
@@ -72,11 +73,14 @@ async fn a_refused_policy_brings_the_former_pinholes_back() {
 #[tokio::test]
 async fn an_admission_that_is_refused_is_an_error() {
     let (mine, theirs) = StdUnixStream::pair().unwrap();
-    let kernel = kernel(theirs, |ask| matches!(ask, ToKernel::Admit { .. }));
-    let (mut writer, _gone) = connect(mine).unwrap();
+    let kernel = kernel(
+        theirs,
+        |ask| matches!(ask, ToKernel::Devices { changes } if matches!(changes[..], [Change::Admit { .. }, ..])),
+    );
+    let (mut writer, _gone) = connect(mine, Vec::new()).unwrap();
     let (mac, address) = ("02:00:00:00:00:01".parse().unwrap(), "10.0.0.1".parse().unwrap());
-    assert!(writer.apply(Action::Admit { mac, address }).await.is_err());
-    writer.apply(Action::Restage { mac, address }).await.unwrap();
+    assert!(writer.apply(&[Action::Admit { mac, address }]).await.is_err());
+    writer.apply(&[Action::Restage { mac, address }]).await.unwrap();
     drop(writer);
     assert_eq!(kernel.join().unwrap().len(), 2);
 }
@@ -85,10 +89,23 @@ async fn an_admission_that_is_refused_is_an_error() {
 async fn a_kernel_writer_that_goes_or_talks_nonsense_is_noticed() {
     for nonsense in [&b""[..], b"\x00\x00\x00\x02{}", b"\xff\xff\xff\xff"] {
         let (mine, mut theirs) = StdUnixStream::pair().unwrap();
-        let (mut writer, mut gone) = connect(mine).unwrap();
+        let (mut writer, mut gone) = connect(mine, Vec::new()).unwrap();
         theirs.write_all(nonsense).unwrap();
         drop(theirs);
         gone.wait_for(|gone| *gone).await.unwrap();
         assert!(writer.ask(&ToKernel::RestageAll).await.is_err());
     }
+}
+
+#[tokio::test]
+async fn e2_staged_hubs_may_ask_the_time_servers_they_are_told() {
+    let (mine, theirs) = StdUnixStream::pair().unwrap();
+    let kernel = kernel(theirs, |_| false);
+    let (mut writer, _gone) = connect(mine, vec![[192, 0, 2, 123].into()]).unwrap();
+    writer.document(&document(443)).await.unwrap().unwrap();
+    drop(writer);
+    let asked = kernel.join().unwrap();
+    let Some(ToKernel::Pinholes { pinholes }) = asked.first() else { panic!("{asked:?}") };
+    let clock = Pinhole { transport: Transport::Udp, address: [192, 0, 2, 123].into(), port: 123 };
+    assert!(pinholes.contains(&clock) && pinholes.len() == 2, "{pinholes:?}");
 }

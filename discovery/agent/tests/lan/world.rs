@@ -117,9 +117,9 @@ struct FakeKernel {
 
 #[async_trait]
 impl Kernel for FakeKernel {
-    async fn apply(&mut self, action: Action) -> anyhow::Result<()> {
+    async fn apply(&mut self, actions: &[Action]) -> anyhow::Result<()> {
         anyhow::ensure!(!self.broken.load(Ordering::SeqCst), "broken on purpose");
-        self.records.lock().unwrap().actions.push(action);
+        self.records.lock().unwrap().actions.extend(actions);
         Ok(())
     }
 

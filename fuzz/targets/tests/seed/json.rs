@@ -181,7 +181,8 @@ fn frames() -> Vec<Seed> {
 fn kernel() -> Vec<Seed> {
     let ask = |name, value: Value| one("kernel_message", name, value.to_string());
     let rule = |first: u16, last: u16, network: Value| json!({ "when": { "transport": "tcp", "ports": [first, last], "network": network }, "class": "bulk" });
-    let device = |ask: &str, address: &str| json!({ "ask": ask, "mac": "02:00:00:00:00:01", "address": address });
+    let device_of = |mac: &str, to: &str, address: &str| json!({ "ask": "devices", "changes": [{ "to": to, "mac": mac, "address": address }] });
+    let device = |to: &str, address: &str| device_of("02:00:00:00:00:01", to, address);
     let port = |lan: &str, up: u32, down: Value| {
         json!({ "lan": { "interface": lan, "tcp_services": [53, 443], "udp_services": [53, 67, 123] },
                 "wan": { "interface": "eth0.7", "up_kbit": up, "down_kbit": down } })
@@ -201,10 +202,7 @@ fn kernel() -> Vec<Seed> {
         ask("good-restage", device("restage", "2001:db8:77::9")),
         ask("good-restage-all", json!({ "ask": "restage_all" })),
         ask("bad-answer", json!({ "answer": "refused", "reason": "r" })),
-        ask(
-            "bad-injected-mac",
-            json!({ "ask": "admit", "mac": "02:00:00:00:00:01 } ; flush", "address": "10.77.0.9" }),
-        ),
+        ask("bad-injected-mac", device_of("02:00:00:00:00:01 } ; flush", "admit", "10.77.0.9")),
         ask("bad-injected-address", device("admit", "10.77.0.9\n")),
         ask("bad-zone", device("admit", "fe80::1%eth0")),
         ask("bad-command", json!({ "ask": "run", "command": "id" })),
