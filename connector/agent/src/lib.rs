@@ -131,7 +131,7 @@ impl Agent {
         let Principal::Node { tenant, role: Role::Connector, id } = &pieces.name.principal else {
             anyhow::bail!("{} is not a connector's name", pieces.name);
         };
-        let position = PositionFile::new(&pieces.state_dir);
+        let position = PositionFile::new(&pieces.state_dir, &pieces.name.to_string(), &pieces.policy_thumbprint);
         let kept = position.read().context("reading the stored allow-list position")?;
         let keeper = AllowListKeeper::new(tenant.clone(), id.clone(), pieces.policy_thumbprint.clone(), kept);
         let gatekeeper = Gatekeeper::new(keeper, pieces.limits.spent_per_caller, now());

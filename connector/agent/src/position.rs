@@ -8,18 +8,33 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use serde::{Deserialize, Serialize};
 use sluice_connector_wire::ListPosition;
+use sluice_node_identity::Fingerprint;
 
 /// Largest file that is read.
 const MAX_BYTES: u64 = 4096;
 
 pub(crate) struct PositionFile {
     dir: PathBuf,
+    lists: Fingerprint,
+}
+
+/// What is in the file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    /// Whose lists are counted. A connector that joined another tenant, or a control made anew, begins afresh: no list
+    /// of the former one could pass there anyway.
+    lists: Fingerprint,
+    position: ListPosition,
 }
 
 impl PositionFile {
-    pub(crate) fn new(state_dir: &Path) -> Self {
-        Self { dir: state_dir.to_owned() }
+    /// For the lists of the connector `name`, anchored at the policy key with this thumbprint.
+    pub(crate) fn new(state_dir: &Path, name: &str, policy_thumbprint: &str) -> Self {
+        let lists = Fingerprint::of(format!("{name} {policy_thumbprint}").as_bytes());
+        Self { dir: state_dir.to_owned(), lists }
     }
 
     fn path(&self) -> PathBuf {
@@ -37,9 +52,13 @@ impl PositionFile {
         let mut text = String::new();
         file.take(MAX_BYTES + 1).read_to_string(&mut text).with_context(|| format!("reading {}", path.display()))?;
         ensure!(text.len() as u64 <= MAX_BYTES, "{} is larger than {MAX_BYTES} bytes", path.display());
-        let position = serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged; join this connector again", path.display()))?;
-        Ok(Some(position))
+        let kept: Kept = serde_json::from_str(&text).with_context(|| {
+            format!("{} is damaged; restore it, or remove it if the newest list may be trusted again", path.display())
+        })?;
+        if kept.lists != self.lists {
+            tracing::info!("the stored allow-list position is of a former identity and counts no more");
+        }
+        Ok((kept.lists == self.lists).then_some(kept.position))
     }
 
     /// Whole or not at all, and on disk when it returns.
@@ -52,9 +71,33 @@ impl PositionFile {
             .mode(0o600)
             .open(&new)
             .with_context(|| format!("creating {}", new.display()))?;
-        file.write_all(&serde_json::to_vec(position)?).context("writing the position")?;
+        let kept = Kept { lists: self.lists.clone(), position: position.clone() };
+        file.write_all(&serde_json::to_vec(&kept)?).context("writing the position")?;
         file.sync_all().context("syncing the position")?;
         fs::rename(&new, self.path()).context("renaming the position")?;
         File::open(&self.dir).and_then(|dir| dir.sync_all()).context("syncing the state directory")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    const NAME: &str = "spiffe://sluice.test/tenant/acme/connector/dc-1";
+
+    #[test]
+    fn c4_position_outlives_restarts_but_not_the_tenant_it_was_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str, key: &str| PositionFile::new(dir.path(), name, key).read().unwrap();
+        assert_eq!(at(NAME, "key"), None);
+        let position =
+            ListPosition { epoch: 3, version: 9, digest: Fingerprint::of(b"list"), policy_key: "key".to_owned() };
+        PositionFile::new(dir.path(), NAME, "key").write(&position).unwrap();
+        assert_eq!(at(NAME, "key"), Some(position));
+        assert_eq!(at(NAME, "another control's key"), None);
+        assert_eq!(at("spiffe://sluice.test/tenant/other/connector/dc-1", "key"), None);
+        fs::write(dir.path().join("allow-list.json"), "{").unwrap();
+        assert!(PositionFile::new(dir.path(), NAME, "key").read().is_err(), "damage is not forgetting");
     }
 }

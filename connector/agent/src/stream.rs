@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -15,6 +16,7 @@ use sluice_connector_wire::{
     ALPN_SEALED, Granted, OpenReply, OpenRequest, Peer, Presented, Refusal, StreamKind, certificate_hash,
 };
 use sluice_node_identity::{Principal, SpiffeId};
+use sluice_node_reach::DialGuard;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes},
@@ -125,19 +127,21 @@ where
         }
     };
     write_frame(&mut io, &OpenReply::Open, limit).await.context("answering the caller")?;
+    let at = target.peer_addr().context("the target has gone")?;
     let mut target = Counted { tcp: target, down: 0, up: 0 };
     let ended = tokio::select! {
         ended = copy_bidirectional_with_sizes(&mut io, &mut target, COPY_BUFFER, COPY_BUFFER) => ended.map(|_| "closed"),
-        () = withdrawn(shared, &granted, &mut lists) => Ok("no longer on the allow-list"),
+        () = withdrawn(shared, &granted, at, &mut lists) => Ok("no longer on the allow-list"),
     };
     target.log_end(&granted, tunnel, &ended);
     Ok(())
 }
 
-/// Returns when a new list no longer has what was granted.
-async fn withdrawn(shared: &Shared, granted: &Granted, lists: &mut tokio::sync::watch::Receiver<u64>) {
+/// Returns when a new list no longer has what was granted, or no longer lets the address `at` be dialled for it.
+async fn withdrawn(shared: &Shared, granted: &Granted, at: SocketAddr, lists: &mut tokio::sync::watch::Receiver<u64>) {
     while lists.changed().await.is_ok() {
-        if !shared.gatekeeper().still_allows(granted) {
+        let networks = shared.gatekeeper().still_allows(granted);
+        if !networks.is_some_and(|networks| DialGuard::new(networks).permit(&[at.ip()], at.port()).is_ok()) {
             return;
         }
     }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::{rand::SystemRandom, signature::Ed25519KeyPair};
 use house::{GATEWAY, House, PATIENCE, Up, echo, exchange, serve};
 use sluice_connector_agent::Limits;
 use sluice_connector_server::OpenError;
@@ -99,6 +100,26 @@ async fn c5_rule_taken_off_the_list_ends_running_streams() {
     up.agent.apply(&up.house.document(up.gateway, 3, Vec::new())).unwrap();
     let end = timeout(PATIENCE, stream.read_u8()).await.unwrap();
     assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c5_network_or_key_taken_off_the_list_ends_running_streams() {
+    let target = format!("tcp:{}", echo().await);
+    let rule = |network: &str| vec![House::rule("roundup", &target, &[GATEWAY], &[network])];
+    for what in ["network", "key"] {
+        let mut up = Up::with(rule("127.0.0.1/32")).await;
+        let mut stream = up.direct("roundup", &target).await.unwrap();
+        stream.write_all(b"x").await.unwrap();
+        stream.read_u8().await.unwrap();
+        let network = if what == "network" { "10.0.0.0/8" } else { "127.0.0.1/32" };
+        if what == "key" {
+            // The gateway registered another one, after its own was found to be in wrong hands.
+            up.house.gateway_key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap().as_ref().to_vec();
+        }
+        up.agent.apply(&up.house.document(up.gateway, 2, rule(network))).unwrap();
+        let end = timeout(PATIENCE, stream.read_u8()).await.unwrap_or_else(|_| panic!("{what}"));
+        assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "{what}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

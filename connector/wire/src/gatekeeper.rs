@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use sluice_node_identity::{ResourceId, UnixTime};
 
 use crate::{
-    AllowList, AllowListKeeper, CallerKind, CheckedList, ListPosition, ListRefused, Refusal, SignedAllowList,
+    AllowList, AllowListKeeper, Caller, CallerKind, CheckedList, ListPosition, ListRefused, Refusal, SignedAllowList,
     StreamClaims, StreamKind, Target,
     frame::MAX_FRAME,
     jws::{TYP_STREAM, Unverified},
@@ -38,6 +38,7 @@ pub struct Presented<'a> {
 /// [`Granted::networks`], then to dial.
 #[derive(Debug)]
 pub struct Granted {
+    kid: String,
     claims: StreamClaims,
     networks: Vec<IpNetwork>,
 }
@@ -114,10 +115,13 @@ impl Gatekeeper {
         Ok(())
     }
 
-    /// Whether a stream that was granted before would still be on the list.
+    /// The networks in which a stream that was granted before may lie now; `None` when it, or the key that asked for
+    /// it, is on the list no longer.
     #[must_use]
-    pub fn still_allows(&self, granted: &Granted) -> bool {
-        self.keeper.current().is_some_and(|list| networks_for(list.list(), &granted.claims).is_some())
+    pub fn still_allows(&self, granted: &Granted) -> Option<Vec<IpNetwork>> {
+        let list = self.keeper.current()?;
+        list.by_kid(&granted.kid).filter(|(caller, _)| caller.id == granted.claims.iss)?;
+        networks_for(list.list(), &granted.claims)
     }
 
     /// Judges a token and spends it.
@@ -126,8 +130,9 @@ impl Gatekeeper {
     /// [`Refusal`]. Only a token that passed every check up to and including the times is spent.
     pub fn admit(&mut self, token: &str, presented: &Presented<'_>, now: UnixTime) -> Result<Granted, Refusal> {
         let list = self.keeper.current().ok_or(Refusal::NoList)?;
-        let (kind, claims) = authenticate(list, token)?;
-        match (kind, presented.kind) {
+        let (caller, claims) = authenticate(list, token)?;
+        let kid = caller.kid.clone();
+        match (caller.kind, presented.kind) {
             (CallerKind::Gateway, StreamKind::Direct) | (CallerKind::Control, StreamKind::Sealed) => {}
             (CallerKind::Gateway, StreamKind::Sealed) | (CallerKind::Control, StreamKind::Direct) => {
                 return Err(Refusal::WrongKind);
@@ -156,11 +161,11 @@ impl Gatekeeper {
         if expired {
             return Err(Refusal::ListExpired);
         }
-        Ok(Granted { networks: networks.ok_or(Refusal::NotAllowed)?, claims })
+        Ok(Granted { kid, networks: networks.ok_or(Refusal::NotAllowed)?, claims })
     }
 }
 
-fn authenticate(list: &CheckedList, token: &str) -> Result<(CallerKind, StreamClaims), Refusal> {
+fn authenticate<'a>(list: &'a CheckedList, token: &str) -> Result<(&'a Caller, StreamClaims), Refusal> {
     let jws = Unverified::parse(token, MAX_FRAME, TYP_STREAM).map_err(|_| Refusal::NotTrusted)?;
     if jws.header.jwk.is_some() {
         return Err(Refusal::NotTrusted);
@@ -170,7 +175,7 @@ fn authenticate(list: &CheckedList, token: &str) -> Result<(CallerKind, StreamCl
     if claims.iss != caller.id || claims.sub.is_empty() || claims.sub.len() > MAX_SUB {
         return Err(Refusal::NotTrusted);
     }
-    Ok((caller.kind, claims))
+    Ok((caller, claims))
 }
 
 fn check_times(claims: &StreamClaims, started: UnixTime, now: UnixTime) -> Result<(), Refusal> {
