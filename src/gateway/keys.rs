@@ -1,21 +1,26 @@
 //! The gateway's own signing keys: they are made here and never leave the state directory.
+//!
+//! They belong to one join. A gateway that is joined anew (because its identity was cloned, or it moves to another
+//! tenant) signs with new ones; whoever copied the old ones holds nothing.
 
 use std::{
     fs::{File, OpenOptions},
     io::{ErrorKind, Read, Write},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, anyhow};
 use aws_lc_rs::{rand::SystemRandom, signature::Ed25519KeyPair};
 use sluice_connector_wire::TokenSigner;
 use sluice_gateway_access::AssertionKey;
-use sluice_node_identity::{NodeId, api::GatewayKeys};
+use sluice_node_identity::{Fingerprint, NodeId, api::GatewayKeys};
 use zeroize::Zeroizing;
 
-const CALLER_FILE: &str = "caller.key";
-const ASSERTION_FILE: &str = "assertion.key";
+const CALLER: &str = "caller";
+const ASSERTION: &str = "assertion";
+/// Hex digits of the join that stand in a key file's name.
+const JOIN_DIGITS: usize = 16;
 /// Longest key file, bytes.
 const MAX_KEY: u64 = 4096;
 
@@ -28,10 +33,13 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Reads them, or makes those that are not there yet.
-    pub(super) fn load_or_make(state_dir: &Path, gateway: &NodeId) -> anyhow::Result<Self> {
-        let caller = file(&state_dir.join(CALLER_FILE), new_caller_key)?;
-        let assertion = file(&state_dir.join(ASSERTION_FILE), sluice_gateway_proxy::new_assertion_key)?;
+    /// Reads those of this `join`, or makes them; those of former joins go.
+    pub(super) fn load_or_make(state_dir: &Path, gateway: &NodeId, join: &Fingerprint) -> anyhow::Result<Self> {
+        let paths = [CALLER, ASSERTION].map(|what| path(state_dir, what, join));
+        remove_others(state_dir, &paths)?;
+        let [caller, assertion] = &paths;
+        let caller = file(caller, new_caller_key)?;
+        let assertion = file(assertion, sluice_gateway_proxy::new_assertion_key)?;
         Ok(Self {
             caller: TokenSigner::gateway(gateway.as_str(), &caller)?,
             assertion: AssertionKey::from_pkcs8(&assertion)?,
@@ -44,6 +52,29 @@ impl Keys {
         let assertion = set.pointer("/keys/0").context("the assertion key has no public half")?.clone();
         Ok(GatewayKeys { caller: self.caller.jwk(), assertion })
     }
+}
+
+fn path(state_dir: &Path, what: &str, join: &Fingerprint) -> PathBuf {
+    let join = join.as_str();
+    state_dir.join(format!("{what}-{}.key", join.get(..JOIN_DIGITS).unwrap_or(join)))
+}
+
+/// Only files of our making: an administrator may keep keys of his own here.
+fn remove_others(state_dir: &Path, ours: &[PathBuf]) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(state_dir).context("cannot list the state directory")? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let made_here = [CALLER, ASSERTION].iter().any(|what| is_key_name(name, what));
+        if made_here && !ours.contains(&path) {
+            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_key_name(name: &str, what: &str) -> bool {
+    let join = name.strip_prefix(what).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".key"));
+    join.is_some_and(|join| join.len() == JOIN_DIGITS && join.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn new_caller_key() -> anyhow::Result<Vec<u8>> {
@@ -85,25 +116,43 @@ mod tests {
 
     use super::*;
 
+    fn join(code: &str) -> Fingerprint {
+        Fingerprint::of(code.as_bytes())
+    }
+
+    fn load(dir: &Path, code: &str) -> anyhow::Result<GatewayKeys> {
+        Keys::load_or_make(dir, &"dmz-1".parse().unwrap(), &join(code))?.public()
+    }
+
     #[test]
     fn keys_stay_the_same_and_secret() {
         let dir = tempfile::tempdir().unwrap();
-        let gateway: NodeId = "dmz-1".parse().unwrap();
-        let made = Keys::load_or_make(dir.path(), &gateway).unwrap().public().unwrap();
-        let read = Keys::load_or_make(dir.path(), &gateway).unwrap().public().unwrap();
+        let made = load(dir.path(), "one").unwrap();
+        let read = load(dir.path(), "one").unwrap();
         assert_eq!(made, read);
         assert_eq!((&made.caller["crv"], &made.assertion["crv"]), (&"Ed25519".into(), &"P-256".into()));
         assert!(made.caller.get("d").is_none() && made.assertion.get("d").is_none());
-        for name in [CALLER_FILE, ASSERTION_FILE] {
-            let mode = std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+        for what in [CALLER, ASSERTION] {
+            let mode = std::fs::metadata(path(dir.path(), what, &join("one"))).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
     }
 
     #[test]
+    fn a_new_join_means_new_keys_and_the_old_ones_go() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("assertion-of-my-own.key"), "an administrator's").unwrap();
+        let before = load(dir.path(), "one").unwrap();
+        let after = load(dir.path(), "two").unwrap();
+        assert_ne!(before.caller, after.caller);
+        assert_ne!(before.assertion, after.assertion);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
     fn damaged_key_stops_the_start() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(CALLER_FILE), "not a key").unwrap();
-        assert!(Keys::load_or_make(dir.path(), &"dmz-1".parse().unwrap()).is_err());
+        std::fs::write(path(dir.path(), CALLER, &join("one")), "not a key").unwrap();
+        assert!(load(dir.path(), "one").is_err());
     }
 }

@@ -67,7 +67,7 @@ fn affordable(wanted: usize, files: usize) -> usize {
 async fn serve(bound: Bound, ready: Ready, state_dir: PathBuf, max_stale: Duration) -> anyhow::Result<()> {
     let stop = node::shutdown()?;
     let Some(node) = node::start(ready, Role::Gateway, &stop).await? else { return Ok(()) };
-    let keys = Keys::load_or_make(&state_dir, &node.name().id)?;
+    let keys = Keys::load_or_make(&state_dir, &node.name().id, &node.join())?;
     let public = keys.public()?;
     let tunnels = TunnelServer::new(node::spiffe(node.name()), keys.caller, Limits::default());
     let plan = watch::Sender::new(None);

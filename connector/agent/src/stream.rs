@@ -141,7 +141,7 @@ where
 async fn withdrawn(shared: &Shared, granted: &Granted, at: SocketAddr, lists: &mut tokio::sync::watch::Receiver<u64>) {
     while lists.changed().await.is_ok() {
         let networks = shared.gatekeeper().still_allows(granted);
-        if !networks.is_some_and(|networks| DialGuard::new(networks).permit(&[at.ip()], at.port()).is_ok()) {
+        if networks.is_none_or(|networks| DialGuard::new(networks).permit(&[at.ip()], at.port()).is_err()) {
             return;
         }
     }

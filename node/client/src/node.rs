@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer, sign::CertifiedKey};
 use serde::{Serialize, de::DeserializeOwned};
-use sluice_node_identity::{ConfigEnvelope, JoinCode, Role, StateEvent, StateView, UnixTime, api::Joined};
+use sluice_node_identity::{ConfigEnvelope, Fingerprint, JoinCode, Role, StateEvent, StateView, UnixTime, api::Joined};
 use tokio::sync::watch;
 
 use crate::{
@@ -127,6 +127,12 @@ impl Node {
     #[must_use]
     pub fn name(&self) -> &Joined {
         &self.0.joined
+    }
+
+    /// Names the join that made this identity: the digest of its code. What must not outlive an identity is kept by it.
+    #[must_use]
+    pub fn join(&self) -> Fingerprint {
+        self.0.identity().code
     }
 
     /// The certificate and key in use now; they change with every renewal.
