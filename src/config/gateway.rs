@@ -114,6 +114,7 @@ impl GatewayConfig {
             control_networks: self.control_networks.clone(),
             forbidden_networks: self.forbidden_networks.clone(),
             upstream_roots: self.upstream_roots.clone(),
+            logouts: Some(self.state_dir.join("logouts")),
             limits: self.limits.proxy()?,
         })
     }

@@ -10,6 +10,9 @@ use crate::{Session, SessionId};
 /// How many logouts this gateway remembers; beyond it everybody logs in again.
 pub const LOGOUTS_KEPT: usize = 65_536;
 
+/// Stands in the place of a session's id where all sessions until then are meant.
+const ALL: &str = "*";
+
 /// Value of `user/<id>` in the state feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,6 +89,40 @@ impl Logouts {
         }
     }
 
+    /// What [`Self::end`] of this session adds to [`Self::to_text`].
+    #[must_use]
+    pub fn line(session: &Session) -> String {
+        format!("{} {}\n", session.id, session.expires.0)
+    }
+
+    /// All that must still be known at `now`, a line each, to be kept where it outlives the process.
+    #[must_use]
+    pub fn to_text(&self, now: UnixTime) -> String {
+        let all = self.all_before.map(|moment| format!("{ALL} {}\n", moment.0));
+        let running = self.ended.iter().filter(|(_, expires)| **expires > now);
+        all.into_iter().chain(running.map(|(id, expires)| format!("{id} {}\n", expires.0))).collect()
+    }
+
+    /// Reads what was kept. A last line without its end was being written when the process died: nobody was told that
+    /// it counts. Any other line that cannot be read, or too many of them, end everything that began until `now`.
+    #[must_use]
+    pub fn from_text(text: &str, now: UnixTime) -> Self {
+        let mut read = Self::default();
+        for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+            let moment = |text: &str| text.parse().ok().map(UnixTime);
+            match line.split_once(' ').and_then(|(what, when)| Some((what, moment(when)?))) {
+                Some((ALL, at)) => read.all_before = read.all_before.max(Some(at)),
+                Some((_, expires)) if expires <= now => {}
+                Some((id, expires)) if read.ended.len() < LOGOUTS_KEPT => match id.parse() {
+                    Ok(id) => drop(read.ended.insert(id, expires)),
+                    Err(_) => read.all_before = read.all_before.max(Some(now)),
+                },
+                _ => read.all_before = read.all_before.max(Some(now)),
+            }
+        }
+        read
+    }
+
     fn ended(&self, session: &Session) -> bool {
         self.all_before.is_some_and(|moment| session.issued <= moment) || self.ended.contains_key(&session.id)
     }
@@ -94,6 +131,7 @@ impl Logouts {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+    use proptest::prelude::*;
     use sluice_node_identity::StateEvent;
 
     use super::*;
@@ -150,5 +188,44 @@ mod tests {
             assert_eq!(standing(&session(id, 10), &view, &logouts, now), SessionStanding::Revoked);
         }
         assert_eq!(standing(&session(1 << 100, 51), &view, &logouts, UnixTime(60)), SessionStanding::Running);
+    }
+
+    #[test]
+    fn logouts_are_kept_as_text_and_damage_ends_everybody() {
+        let (view, now) = (StateView::default(), UnixTime(50));
+        let mut logouts = Logouts::default();
+        let (mine, other) = (session(1, 10), session(2, 10));
+        logouts.end(&mine, now);
+        let stands = |text: &str, session| standing(session, &view, &Logouts::from_text(text, now), now);
+        let text = logouts.to_text(now);
+        assert_eq!(text, Logouts::line(&mine));
+        assert_eq!((stands(&text, &mine), stands(&text, &other)), (SessionStanding::Revoked, SessionStanding::Running));
+        assert_eq!(logouts.to_text(mine.expires), "", "what has expired is not kept");
+        let cut = format!("{text}{}", Logouts::line(&other).trim_end());
+        assert_eq!((stands(&cut, &mine), stands(&cut, &other)), (SessionStanding::Revoked, SessionStanding::Running));
+        for damaged in ["?\n", "* \n", "x 99\n", "\0\0\0\n", &format!("{text}\n")] {
+            assert_eq!(stands(damaged, &other), SessionStanding::Revoked, "{damaged:?}");
+        }
+        assert_eq!(stands("* 10\n", &other), SessionStanding::Revoked);
+        assert_eq!(stands("* 9\n", &other), SessionStanding::Running);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_ends_the_same_sessions(ids in proptest::collection::vec(0_u128..8, 0..8), all in any::<bool>()) {
+            let (view, now) = (StateView::default(), UnixTime(50));
+            let mut logouts = Logouts { all_before: all.then_some(UnixTime(5)), ..Logouts::default() };
+            ids.iter().for_each(|id| logouts.end(&session(*id, 10), now));
+            let read = Logouts::from_text(&logouts.to_text(now), now);
+            for (id, issued) in (0..8).flat_map(|id| [(id, 4), (id, 10)]) {
+                let session = session(id, issued);
+                prop_assert_eq!(standing(&session, &view, &read, now), standing(&session, &view, &logouts, now));
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_without_panic(text in "[*0-9 a-zA-Z_\n-]{0,200}|.{0,100}") {
+            let _read = Logouts::from_text(&text, UnixTime(50));
+        }
     }
 }

@@ -55,7 +55,7 @@ impl Front {
         shutdown: watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
         let parts = Arc::new(parts);
-        let sign_on = Arc::new(SignOn::new(parts.clone()));
+        let sign_on = Arc::new(SignOn::new(parts.clone(), settings.logouts.as_deref())?);
         let login = LoginDoor::new(sign_on.clone(), &settings.limits);
         let door = AppDoor::new(&settings, sign_on.clone(), login, roots)?;
         let conf = Arc::new(ServerConf { max_retries: 2, ..ServerConf::default() });

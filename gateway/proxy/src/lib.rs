@@ -9,6 +9,7 @@ mod dial;
 mod doors;
 mod front;
 mod http1;
+mod journal;
 mod limits;
 mod listener;
 mod live;

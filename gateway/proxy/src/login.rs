@@ -67,7 +67,7 @@ impl LoginDoor {
                             pages::message(400, "Not understood", "The form could not be read; go back and try again.")
                         }
                         Some(form) if path == "/login" => self.log_in(&visit, form).await,
-                        Some(form) => self.log_out(&visit, &form),
+                        Some(form) => self.log_out(&visit, &form).await,
                     }
                 }
             }
@@ -155,7 +155,7 @@ impl LoginDoor {
                     Ok(done) => {
                         // A new login in the same browser replaces the old session everywhere.
                         if let Some(old) = old {
-                            self.sign_on.log_out(&old);
+                            self.sign_on.log_out(&old).await;
                         }
                         tracing::info!(session = %done.session.id, "a user has signed in");
                         let home = || Answer::redirect(format!("https://{}/", plan.login_host()));
@@ -166,12 +166,12 @@ impl LoginDoor {
         }
     }
 
-    fn log_out(&self, visit: &Visit<'_>, form: &Form) -> Answer {
+    async fn log_out(&self, visit: &Visit<'_>, form: &Form) -> Answer {
         if let Err(refused) = visit.plan.check_form(&form.form_token, &visit.cookies, now()) {
             return broken(refused);
         }
         if let Some(session) = self.sign_on.session(visit.plan, visit.plan.login_host(), &visit.cookies) {
-            self.sign_on.log_out(&session);
+            self.sign_on.log_out(&session).await;
             tracing::info!(session = %session.id, "a user has signed out");
         }
         let page =

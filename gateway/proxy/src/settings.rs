@@ -19,6 +19,8 @@ pub struct Settings {
     pub forbidden_networks: Vec<IpNetwork>,
     /// PEM bundle that vouches for upstreams with TLS. Default Debian's `/etc/ssl/certs/ca-certificates.crt`.
     pub upstream_roots: PathBuf,
+    /// File that logouts are kept in, so that a restart forgets none. Default none: they live as long as the process.
+    pub logouts: Option<PathBuf>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -31,6 +33,7 @@ impl Default for Settings {
             control_networks: Vec::new(),
             forbidden_networks: Vec::new(),
             upstream_roots: PathBuf::from("/etc/ssl/certs/ca-certificates.crt"),
+            logouts: None,
             limits: Limits::default(),
         }
     }

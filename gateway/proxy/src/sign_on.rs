@@ -1,19 +1,19 @@
 //! Single sign-on state of one gateway process, and what requests ask of it.
 
 use std::{
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use sluice_gateway_access::{
-    Cookies, Entered, FlowRefused, Logouts, Permitted, Plan, Randomness, Session, SessionStanding, SpentCodes, permit,
-    standing,
+    Cookies, Entered, FlowRefused, Permitted, Plan, Randomness, Session, SessionStanding, SpentCodes, permit, standing,
 };
 use sluice_node_identity::{AppId, UnixTime};
 use tokio::sync::Notify;
 
-use crate::{Parts, live::Live};
+use crate::{Parts, journal::Journal, live::Live};
 
 /// The operating system's random source.
 pub(crate) struct SystemSource;
@@ -38,19 +38,19 @@ pub(crate) struct SignOn {
     pub(crate) parts: Arc<Parts>,
     pub(crate) live: Arc<Live>,
     spent: Mutex<SpentCodes>,
-    logouts: Mutex<Logouts>,
+    journal: Arc<Journal>,
     logged_out: Notify,
 }
 
 impl SignOn {
-    pub(crate) fn new(parts: Arc<Parts>) -> Self {
-        Self {
+    pub(crate) fn new(parts: Arc<Parts>, logouts: Option<&Path>) -> anyhow::Result<Self> {
+        Ok(Self {
             parts,
             live: Arc::default(),
             spent: Mutex::new(SpentCodes::new(now())),
-            logouts: Mutex::default(),
+            journal: Arc::new(Journal::open(logouts)?),
             logged_out: Notify::new(),
-        }
+        })
     }
 
     pub(crate) fn plan(&self) -> Option<Arc<Plan>> {
@@ -65,8 +65,7 @@ impl SignOn {
     }
 
     fn stands(&self, session: &Session, now: UnixTime) -> bool {
-        let logouts = self.logouts.lock().unwrap_or_else(PoisonError::into_inner);
-        standing(session, &self.parts.state.borrow(), &logouts, now) == SessionStanding::Running
+        standing(session, &self.parts.state.borrow(), &self.journal.logouts(), now) == SessionStanding::Running
     }
 
     /// Takes a hand-over code; a session that was taken back meanwhile is not continued.
@@ -89,8 +88,8 @@ impl SignOn {
     }
 
     /// Ends a session on this gateway, on all its hosts.
-    pub(crate) fn log_out(&self, session: &Session) {
-        self.logouts.lock().unwrap_or_else(PoisonError::into_inner).end(session, now());
+    pub(crate) async fn log_out(&self, session: &Session) {
+        self.journal.end(session).await;
         self.logged_out.notify_one();
     }
 

@@ -236,6 +236,24 @@ async fn logging_out_ends_the_session_on_every_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_signed_out_stays_so_when_the_gateway_is_killed() {
+    let rig = Rig::start().await;
+    let mut bob = Browser::signed_in(&rig, WIKI, "bob").await;
+    let home = bob.get(LOGIN, "/").await;
+    let out = bob.jar.clone();
+    let token = hidden(&home.body, "form_token");
+    assert_eq!(bob.post_form("/logout", &format!("form_token={token}")).await.status, 200);
+    let in_again = Browser::signed_in(&rig, WIKI, "bob").await.jar;
+    let rig = rig.restart().await;
+    let mut browser = Browser::new(&rig);
+    browser.jar = out;
+    assert_eq!(browser.get(WIKI, "/").await.status, 303, "signed out");
+    browser.jar = in_again;
+    assert_eq!(browser.get(WIKI, "/").await.status, 200, "not signed out");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn revoking_a_user_cuts_an_open_socket_and_refuses_the_next_request() {
     let rig = Rig::start().await;
     let mut bob = Browser::signed_in(&rig, WIKI, "bob").await;

@@ -127,13 +127,24 @@ impl Rig {
     }
 
     pub async fn with(limits: Limits) -> Self {
+        Self::of(tempfile::tempdir().unwrap(), limits).await
+    }
+
+    /// Killed, and started again with what is on disk.
+    pub async fn restart(self) -> Self {
+        self.running.abort();
+        let _killed = self.running.await;
+        Self::of(self.folder, Limits::default()).await
+    }
+
+    async fn of(folder: tempfile::TempDir, limits: Limits) -> Self {
         let _once = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
         let (certificate, roots) = host_certificate(&folder);
         let settings = Settings {
             listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()],
             certificates: vec![certificate],
             control_networks: vec!["127.0.0.1/32".parse().unwrap()],
+            logouts: Some(folder.path().join("logouts")),
             limits,
             ..Settings::default()
         };
