@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde_json::json;
-use sluice_control_domain::{ApiToken, ChangeSet, Load, PLATFORM, Record, Tenant};
+use sluice_control_domain::{ApiToken, ChangeSet, Load, PLATFORM, Record, Tenant, Typed};
 use sluice_node_identity::TenantId;
 
 use super::{
@@ -32,20 +32,24 @@ async fn make(
     if rights == Rights::FullAdministrator && caller.rights != rights {
         return Err(ApiError::forbidden("a token cannot make a stronger one; ask a full administrator"));
     }
+    let now = state.now();
+    let (over, live): (Vec<_>, Vec<_>) =
+        tokens_of(state, tenant.as_ref()).await?.into_iter().partition(|token| now >= token.body.expires);
+    // Expired ones go as new ones come: they are worth nothing, and must not fill the place of live ones.
     let full = usize::try_from(MAX_TOKENS).unwrap_or(usize::MAX);
-    if tokens_of(state, tenant.as_ref()).await?.len() >= full {
+    if live.len() >= full {
         return Err(ApiError::invalid(format!("there are already {MAX_TOKENS} tokens; revoke some")));
     }
-    let now = state.now();
     let minted = auth::mint(tenant.clone(), rights, request.label, now.plus(u64::from(days).saturating_mul(86_400)))?;
     let detail = json!({ "label": minted.record.label, "rights": rights, "expires": minted.record.expires });
     let audit = caller.did(now, "token.add", format!("token/{}", minted.record.id), detail);
     let set = ChangeSet { tenant, ..ChangeSet::default() };
+    let set = over.iter().fold(set, ChangeSet::delete);
     state.create("token", set.create(&minted.record).audit(audit)).await?;
     Ok(created(NewToken::of(minted)))
 }
 
-async fn tokens_of(state: &AdminState, tenant: Option<&TenantId>) -> Result<Vec<ApiToken>, ApiError> {
+async fn tokens_of(state: &AdminState, tenant: Option<&TenantId>) -> Result<Vec<Typed<ApiToken>>, ApiError> {
     let value = tenant.map_or(PLATFORM, TenantId::as_str).to_owned();
     let by = Load::ByIndex {
         kind: ApiToken::KIND,
@@ -55,7 +59,7 @@ async fn tokens_of(state: &AdminState, tenant: Option<&TenantId>) -> Result<Vec<
         limit: MAX_TOKENS,
     };
     let found = state.store.load(by).await?;
-    found.into_iter().map(|stored| Ok(stored.typed::<ApiToken>()?.body)).collect()
+    found.into_iter().map(|stored| Ok(stored.typed::<ApiToken>()?)).collect()
 }
 
 /// Add a token that is good in one tenant.
@@ -99,7 +103,7 @@ pub(super) async fn list(
         rights: if token.full_administrator { Rights::FullAdministrator } else { Rights::Administrator },
         expires: token.expires,
     };
-    let items = tokens_of(&state, Some(&tenant)).await?.into_iter().map(view).collect();
+    let items = tokens_of(&state, Some(&tenant)).await?.into_iter().map(|token| view(token.body)).collect();
     Ok(Json(Page { items, next: None }))
 }
 

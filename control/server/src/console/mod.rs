@@ -91,10 +91,8 @@ async fn login(State(state): State<ConsoleState>, headers: HeaderMap, Form(form)
         return wrong();
     }
     let token = form.token.expose().trim();
-    if recognise(&state.admin, token).await.is_err() {
-        return wrong();
-    }
-    match state.sessions.begin(token, state.admin.now()) {
+    let Ok(caller) = recognise(&state.admin, token).await else { return wrong() };
+    match state.sessions.begin(token, caller.tenant, state.admin.now()) {
         Some(id) => {
             let cookie = format!("{COOKIE}={id}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={SESSION_SECONDS}");
             with_cookie(Redirect::to("/").into_response(), &cookie)

@@ -133,14 +133,15 @@ async fn a_revoked_token_ends_the_session_and_so_does_signing_out() {
 #[test]
 fn sessions_are_bounded_and_end() {
     let sessions = Sessions::default();
-    let first = sessions.begin("t", UnixTime(0)).unwrap();
+    let of = |number: usize| Some(format!("t{}", number / 50).parse().unwrap());
+    let first = sessions.begin("t", of(0), UnixTime(0)).unwrap();
     assert!(sessions.find(&first, UnixTime(SESSION_SECONDS - 1)).is_some());
     assert!(sessions.find(&first, UnixTime(SESSION_SECONDS)).is_none());
-    for _ in 1..MAX_SESSIONS {
-        sessions.begin("t", UnixTime(0)).unwrap();
+    for number in 1..MAX_SESSIONS {
+        sessions.begin("t", of(number), UnixTime(0)).unwrap();
     }
-    assert!(sessions.begin("t", UnixTime(1)).is_none());
-    assert!(sessions.begin("t", UnixTime(SESSION_SECONDS + 1)).is_some());
+    assert!(sessions.begin("t", None, UnixTime(1)).is_none());
+    assert!(sessions.begin("t", None, UnixTime(SESSION_SECONDS + 1)).is_some());
 }
 
 #[test]
