@@ -1,12 +1,16 @@
 //! When what runs by itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use sluice_control_domain::{Integration, Kind, Load, PLATFORM, Tenant};
 use sluice_control_sync::Declaration;
 use sluice_control_wallet::Owner;
-use sluice_node_identity::TenantId;
-use tokio::{sync::Semaphore, task::JoinSet, time::MissedTickBehavior};
+use sluice_node_identity::{IntegrationId, TenantId};
+use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use crate::{WorkError, Workers, lease::now};
 
@@ -16,8 +20,42 @@ const TICK: Duration = Duration::from_secs(5);
 const RETRY: u64 = 300;
 /// Most syncs at once.
 const MAX_SYNCS: usize = 4;
+/// Most of one tenant: a slow system of record keeps nobody else's from being read.
+const MAX_SYNCS_OF_TENANT: usize = 2;
 /// Most tenants, and most integrations of one, looked at.
 const PAGE: u32 = 1_000;
+
+/// The syncs that run now.
+#[derive(Clone, Debug, Default)]
+struct Running(Arc<Mutex<HashSet<(TenantId, IntegrationId)>>>);
+
+/// One sync's place; free again when dropped.
+#[derive(Debug)]
+struct Place {
+    running: Running,
+    sync: (TenantId, IntegrationId),
+}
+
+impl Running {
+    /// A place for a sync, unless it runs already or too many do.
+    fn begin(&self, tenant: &TenantId, integration: &IntegrationId) -> Option<Place> {
+        let sync = (tenant.clone(), integration.clone());
+        let mut running = self.lock();
+        let of_tenant = running.iter().filter(|(owner, _)| owner == tenant).count();
+        let room = running.len() < MAX_SYNCS && of_tenant < MAX_SYNCS_OF_TENANT;
+        (room && running.insert(sync.clone())).then(|| Place { running: self.clone(), sync })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<(TenantId, IntegrationId)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.running.lock().remove(&self.sync);
+    }
+}
 
 impl Workers {
     /// Runs due syncs and delivers what waits in the caches until `stop` resolves; then ends what is running.
@@ -25,40 +63,54 @@ impl Workers {
     pub async fn run_schedule(self: Arc<Self>, stop: impl Future<Output = ()> + Send) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (room, mut running) = (Arc::new(Semaphore::new(MAX_SYNCS)), JoinSet::new());
+        let (running, mut tasks) = (Running::default(), JoinSet::new());
         let mut stop = std::pin::pin!(stop);
         loop {
             tokio::select! {
                 () = &mut stop => break,
                 _ = tick.tick() => {}
             }
-            if let Err(error) = self.turn(&room, &mut running).await {
+            if let Err(error) = self.turn(&running, &mut tasks).await {
                 tracing::warn!("the schedule could not be read: {error}");
             }
-            while running.try_join_next().is_some() {}
+            while tasks.try_join_next().is_some() {}
         }
-        running.shutdown().await;
+        tasks.shutdown().await;
     }
 
-    async fn turn(self: &Arc<Self>, room: &Arc<Semaphore>, running: &mut JoinSet<()>) -> Result<(), WorkError> {
-        let scan = |kind, tenant: &str| Load::Scan { kind, tenant: tenant.to_owned(), after: None, limit: PAGE };
-        for stored in self.parts.store.load(scan(Kind::Tenant, PLATFORM)).await? {
+    async fn turn(self: &Arc<Self>, running: &Running, tasks: &mut JoinSet<()>) -> Result<(), WorkError> {
+        let what = Load::Scan { kind: Kind::Tenant, tenant: PLATFORM.to_owned(), after: None, limit: PAGE };
+        for stored in self.parts.store.load(what).await? {
             let tenant = stored.typed::<Tenant>()?.body.id;
-            self.drain(&tenant).await?;
-            for stored in self.parts.store.load(scan(Kind::Integration, tenant.as_str())).await? {
-                let integration = stored.typed::<Integration>()?.body;
-                if !self.due(&tenant, &integration).await? {
-                    continue;
-                }
-                let Ok(place) = Arc::clone(room).try_acquire_owned() else { return Ok(()) };
-                let (workers, tenant) = (Arc::clone(self), tenant.clone());
-                running.spawn(async move {
-                    if let Err(error) = workers.full_sync(&tenant, &integration.id).await {
-                        tracing::warn!(%tenant, integration = %integration.id, "a sync failed: {error}");
-                    }
-                    drop(place);
-                });
+            // One tenant's broken cache is no other tenant's trouble.
+            if let Err(error) = self.turn_of(&tenant, running, tasks).await {
+                tracing::warn!(%tenant, "nothing runs by itself for this tenant: {error}");
             }
+        }
+        Ok(())
+    }
+
+    async fn turn_of(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        running: &Running,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(), WorkError> {
+        self.drain(tenant).await?;
+        let what = Load::Scan { kind: Kind::Integration, tenant: tenant.to_string(), after: None, limit: PAGE };
+        for stored in self.parts.store.load(what).await? {
+            let integration = stored.typed::<Integration>()?.body;
+            if !self.due(tenant, &integration).await? {
+                continue;
+            }
+            let Some(place) = running.begin(tenant, &integration.id) else { continue };
+            let (workers, tenant) = (Arc::clone(self), tenant.clone());
+            tasks.spawn(async move {
+                if let Err(error) = workers.full_sync(&tenant, &integration.id).await {
+                    tracing::warn!(%tenant, integration = %integration.id, "a sync failed: {error}");
+                }
+                drop(place);
+            });
         }
         Ok(())
     }
@@ -74,5 +126,26 @@ impl Workers {
         }
         // Without a login there is nothing to try, and nothing to complain about.
         Ok(self.parts.credentials.exists(tenant, &integration.id, &Owner::Service).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn slow_syncs_of_one_tenant_leave_room_for_another() {
+        let running = Running::default();
+        let begin = |tenant: &str, name: &str| running.begin(&tenant.parse().unwrap(), &name.parse().unwrap());
+        let first = begin("acme", "a").unwrap();
+        assert!(begin("acme", "a").is_none(), "it runs already, however often it is due");
+        let _second = begin("acme", "b").unwrap();
+        assert!(begin("acme", "c").is_none(), "this tenant has its share");
+        let _others = (begin("globex", "a").unwrap(), begin("initech", "a").unwrap());
+        assert!(begin("umbrella", "a").is_none(), "enough in all");
+        drop(first);
+        assert!(begin("acme", "a").is_some());
     }
 }

@@ -23,7 +23,7 @@ use std::{
 
 use bench::{Dial, ROUNDUP, acme, cache, furnish, roundup, store, workers};
 use proptest::{strategy::ValueTree, test_runner::TestRunner};
-use sluice_control_domain::{Integration, Kind, Load, Store};
+use sluice_control_domain::{ChangeSet, Commit, Integration, Kind, Load, RecordKey, Store, Tenant, Typed};
 use sluice_control_workers::Workers;
 use tempfile::TempDir;
 use tokio::{
@@ -140,6 +140,32 @@ async fn m5_what_is_due_is_synced_by_itself_and_no_oftener() {
     let asked = answer.1.load(Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(7)).await;
     assert_eq!(answer.1.load(Ordering::Relaxed), asked, "24 hours are not over");
+    stop.send(()).unwrap();
+    schedule.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_whose_cache_is_broken_keeps_no_other_from_being_synced() {
+    let (dir, answer) = (TempDir::new().unwrap(), Answer::default());
+    let (store, workers) = ready(&dir, &answer).await;
+    answer.set(good());
+    // Comes before acme in every list.
+    let broken: sluice_node_identity::TenantId = "aaa".parse().unwrap();
+    let key = RecordKey { kind: Kind::Tenant, tenant: String::new(), id: "acme".into() };
+    let acme: Typed<Tenant> = store.load(Load::Keys(vec![key])).await.unwrap().pop().unwrap().typed().unwrap();
+    let tenant = Tenant { id: broken.clone(), ..acme.body };
+    assert_eq!(store.commit(ChangeSet::of(&broken).create(&tenant)).await.unwrap(), Commit::Done);
+    std::fs::write(dir.path().join("cache/aaa.db"), [0x5a; 8192]).unwrap();
+    assert!(workers.drain(&broken).await.is_err());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let schedule = tokio::spawn(Arc::clone(&workers).run_schedule(async { drop(stopped.await) }));
+    for _ in 0..600 {
+        if record(store.as_ref()).await.last_sync.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(record(store.as_ref()).await.last_sync.expect("acme waits for aaa").2, None);
     stop.send(()).unwrap();
     schedule.await.unwrap();
 }
