@@ -1,13 +1,14 @@
 //! The built command as control: first owner, break-glass, crash, backup and restore, what it gives up.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod real_control;
+
 use std::{
     fs,
     io::Write,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -16,156 +17,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, geteuid},
 };
-use serde_json::Value;
-use tempfile::TempDir;
-
-/// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn sluice(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
-    command.args(words).env("RUST_LOG", "info").stdin(Stdio::null());
-    command
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned()
-}
-
-/// One control with its files; `home` is its data directory.
-struct World {
-    folder: TempDir,
-    address: SocketAddr,
-    home: PathBuf,
-    running: Option<Child>,
-}
-
-impl World {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        // Control becomes another user, who must be able to walk through.
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let world = Self { home: folder.path().join("data"), folder, address, running: None };
-        world.configure(&world.home);
-        world
-    }
-
-    fn configure(&self, home: &Path) {
-        let text = format!(
-            "data_dir = {home:?}\nlisten = [\"{0}\"]\nadvertised_address = \"{0}\"\ntrust_domain = \"sluice.test\"\n\
-             [names]\nnode = \"node.sluice.test\"\nconsole = \"console.sluice.test\"\npages = \"pages.sluice.test\"\n",
-            self.address
-        );
-        fs::write(self.path("control.toml"), text).unwrap();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn control(&self, words: &[&str]) -> Output {
-        let config = self.path("control.toml");
-        let all = [&["control"], words, &["--config", config.to_str().unwrap()]].concat();
-        sluice(&all).output().unwrap()
-    }
-
-    fn init(&self) {
-        let link = self.path("owner.link");
-        let made = self.control(&["init", "--owner-link-file", link.to_str().unwrap()]);
-        assert!(made.status.success(), "{}", said(&made));
-    }
-
-    fn start(&mut self) {
-        // A log of its own for every start, so that "serves" means this one.
-        fs::write(self.path("log"), "").unwrap();
-        let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
-        let config = self.path("control.toml");
-        let mut command = sluice(&["control", "--config", config.to_str().unwrap()]);
-        self.running = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
-        let begun = Instant::now();
-        while !self.log().contains("control serves") {
-            let ended = self.running.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none() && begun.elapsed() < PATIENCE, "control does not come up: {}", self.log());
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
-    }
-
-    fn pid(&self) -> u32 {
-        self.running.as_ref().unwrap().id()
-    }
-
-    fn end(&mut self, signal: Signal) -> std::process::ExitStatus {
-        let mut child = self.running.take().unwrap();
-        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
-        child.wait().unwrap()
-    }
-
-    fn admin(&self, words: &[&str]) -> Output {
-        let (root, token) = (self.home.join("node-root.pem"), self.path("owner.token"));
-        let address = self.address.to_string();
-        let server = format!("https://console.sluice.test:{}", self.address.port());
-        let all = [
-            &["admin", "--json", "--server", &server, "--address", &address, "--root", root.to_str().unwrap()],
-            &["--token-file", token.to_str().unwrap()][..],
-            words,
-        ]
-        .concat();
-        sluice(&all).output().unwrap()
-    }
-
-    fn good(&self, words: &[&str]) -> Value {
-        let output = self.admin(words);
-        assert!(output.status.success(), "{words:?}: {}\n{}", said(&output), self.log());
-        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
-    }
-
-    fn claim(&self, link: &str, save: &str) -> Output {
-        let (link, save) = (self.path(link), self.path(save));
-        self.admin(&["owner", "claim", "--link-file", link.to_str().unwrap(), "--save", save.to_str().unwrap()])
-    }
-
-    fn owned() -> Self {
-        let mut world = Self::new();
-        world.init();
-        world.start();
-        let claimed = world.claim("owner.link", "owner.token");
-        assert!(claimed.status.success(), "{}", said(&claimed));
-        world
-    }
-
-    fn tenant(&self) {
-        self.good(&[
-            "tenant",
-            "add",
-            "acme",
-            "--name",
-            "Acme",
-            "--login-host",
-            "login.acme.test",
-            "--est-host",
-            "est.acme.test",
-            "--checkin-host",
-            "checkin.acme.test",
-            "--feed-host",
-            "feed.acme.test",
-        ]);
-        self.good(&["site", "add", "branch", "--tenant", "acme", "--name", "Branch"]);
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.running.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-}
+use real_control::{PATIENCE, World, said, sluice};
 
 #[test]
 fn the_first_owner_gets_in_once_and_init_never_again() {
@@ -277,6 +129,8 @@ fn control_and_wallet_are_confined_processes_of_their_own_and_end_by_sigterm() {
         assert_ne!(status(pid, "Uid:"), "0");
         assert_ne!(status(pid, "Uid:"), status(wallet, "Uid:"));
     }
+    // As a supervisor does, which tells every process of a service.
+    kill(Pid::from_raw(wallet.try_into().unwrap()), Signal::SIGTERM).unwrap();
     assert!(world.end(Signal::SIGTERM).success());
     assert!(!Path::new(&format!("/proc/{wallet}")).exists(), "the wallet is left over");
     assert!(!world.log().contains("ERROR"), "{}", world.log());
@@ -298,6 +152,27 @@ fn the_wallet_ends_when_control_is_killed() {
         assert!(begun.elapsed() < PATIENCE, "the wallet outlives control");
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn control_ends_when_the_wallet_is_lost() {
+    let mut world = World::owned();
+    let pid = world.pid();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let wallet = Pid::from_raw(children.split_whitespace().next().unwrap().parse().unwrap());
+    kill(wallet, Signal::SIGKILL).unwrap();
+    let mut control = world.running.take().unwrap();
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = control.try_wait().unwrap() {
+            break status;
+        }
+        assert!(begun.elapsed() < PATIENCE, "control goes on without a wallet");
+        thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(1));
+    assert!(world.log().contains("lost the wallet"), "{}", world.log());
+    world.start();
 }
 
 #[test]

@@ -28,11 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest answer.
 const MAX_ANSWER: u64 = 1024;
 
-/// Serves the door until the task is dropped.
-pub(super) async fn serve(listener: UnixListener, store: Arc<dyn Store>) {
+/// Serves the door until the task is dropped, for root and for `starter`, the account that control was started by.
+pub(super) async fn serve(listener: UnixListener, store: Arc<dyn Store>, starter: u32) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => match timeout(PATIENCE, visit(stream, &*store)).await {
+            Ok((stream, _)) => match timeout(PATIENCE, visit(stream, &*store, starter)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!("a visitor of control.sock was refused: {error:#}"),
                 Err(_) => tracing::warn!("a visitor of control.sock said nothing"),
@@ -45,19 +45,15 @@ pub(super) async fn serve(listener: UnixListener, store: Arc<dyn Store>) {
     }
 }
 
-async fn visit(mut stream: tokio::net::UnixStream, store: &dyn Store) -> anyhow::Result<()> {
+async fn visit(mut stream: tokio::net::UnixStream, store: &dyn Store, starter: u32) -> anyhow::Result<()> {
     let uid = stream.peer_cred().context("no credentials")?.uid();
-    anyhow::ensure!(may_enter(uid), "uid {uid} is neither root nor control's own account");
+    anyhow::ensure!(uid == 0 || uid == starter, "uid {uid} is neither root nor the account that started control");
     let mut request = [0; OWNER_LINK.len()];
     stream.read_exact(&mut request).await.context("no request")?;
     anyhow::ensure!(request == *OWNER_LINK, "not a request this door knows");
     let secret = renew(store, uid).await?;
     stream.write_all(format!("{secret}\n").as_bytes()).await.context("the visitor left")?;
     stream.shutdown().await.context("the visitor left")
-}
-
-fn may_enter(uid: u32) -> bool {
-    uid == 0 || uid == nix::unistd::geteuid().as_raw()
 }
 
 async fn renew(store: &dyn Store, uid: u32) -> anyhow::Result<String> {
@@ -99,12 +95,32 @@ pub(super) fn ask(config: &ControlConfig) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+    use sluice_control_store_sqlite::SqliteStore;
+
     use super::*;
 
-    #[test]
-    fn only_root_and_the_services_own_account_may_enter() {
-        let own = nix::unistd::geteuid().as_raw();
-        assert!(may_enter(0) && may_enter(own));
-        assert!(!may_enter(own.wrapping_add(54_321)));
+    /// What a visitor of a control that was started by `starter` hears.
+    async fn answer(starter: u32) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(&dir.path().join("store.db"), &[1; 32]).unwrap());
+        let path = dir.path().join("door");
+        let door = tokio::spawn(serve(UnixListener::bind(&path).unwrap(), store, starter));
+        let mut visitor = tokio::net::UnixStream::connect(&path).await.unwrap();
+        visitor.write_all(OWNER_LINK).await.unwrap();
+        let mut told = String::new();
+        // A refused visitor may find the connection broken.
+        drop(visitor.read_to_string(&mut told).await);
+        door.abort();
+        told
+    }
+
+    #[tokio::test]
+    async fn whoever_started_control_may_enter_and_another_account_only_as_root() {
+        let own = nix::unistd::geteuid();
+        assert!(answer(own.as_raw()).await.starts_with("slo1_"));
+        let told = answer(own.as_raw().wrapping_add(54_321)).await;
+        assert_eq!(told.starts_with("slo1_"), own.is_root(), "{told}");
     }
 }

@@ -178,6 +178,10 @@ fn put_in_place(home: &Home, staging: &Path, manifest: &Manifest) -> anyhow::Res
         std::fs::rename(staging.join(number.to_string()), &to)
             .with_context(|| format!("cannot put {} in place", to.display()))?;
     }
-    tracing::info!(files = manifest.files.len(), "restored; nodes that renewed since the backup need new join codes");
+    tracing::warn!(
+        files = manifest.files.len(),
+        "restored; nodes that renewed their key since the backup are refused until each has a new join code \
+         (sluice admin node code), and what was revoked since then must be revoked again"
+    );
     Ok(())
 }

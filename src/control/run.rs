@@ -4,7 +4,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::unix::net::UnixListener,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context;
@@ -39,6 +39,12 @@ use crate::{
 
 /// Connections the kernel holds before we accept them.
 const BACKLOG: i32 = 1024;
+/// Files that are kept for everything but connections.
+const FILES_KEPT: usize = 512;
+/// A peer that takes nothing for so long is gone (RFC 5482); so is one whose line went dead.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+/// How often the wallet's process is looked at.
+const WATCH_WALLET: Duration = Duration::from_millis(500);
 /// Name of the key of form tokens in the keystore.
 const FORMS: &str = "pages/forms";
 
@@ -56,10 +62,24 @@ pub(super) fn run(config: &ControlConfig) -> anyhow::Result<()> {
     let sockets = config.listen.iter().map(|address| bind(*address)).collect::<anyhow::Result<Vec<_>>>()?;
     let door = bind_door(&home)?;
     let wallet = wallet::start(config, &home)?;
+    let connections = affordable(config.limits.connections, node::open_files()?);
+    // Read before privileges go: others may run as the account that control becomes.
+    let starter = nix::unistd::geteuid().as_raw();
     confine(config, &home)?;
-    let served = node::runtime()?.block_on(start(config, &home, sockets, door, wallet));
+    let parts = Started { sockets, door, starter, wallet, connections };
+    let served = node::runtime()?.block_on(start(config, &home, parts));
     tracing::info!("control has ended");
     served
+}
+
+/// So many connections that files are never used up: the store, caches and calls to gateways need some, and the
+/// store must not fail because strangers call.
+fn affordable(wanted: u32, files: usize) -> usize {
+    let most = files.saturating_sub(FILES_KEPT).max(1);
+    if count(wanted) > most {
+        tracing::warn!(wanted, most, "limits.connections is more than the limit on open files allows; raise that one");
+    }
+    count(wanted).min(most)
 }
 
 /// A listening socket that leaves IPv4 to its own: `[::]` and `0.0.0.0` may both be named.
@@ -70,6 +90,8 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
         socket.set_only_v6(true).with_context(context)?;
     }
     socket.set_reuse_address(true).with_context(context)?;
+    // Accepted connections take it over (tcp(7)).
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)).with_context(context)?;
     socket.set_nonblocking(true).with_context(context)?;
     socket.bind(&address.into()).with_context(context)?;
     socket.listen(BACKLOG).with_context(context)?;
@@ -106,13 +128,19 @@ fn confine(config: &ControlConfig, home: &Home) -> anyhow::Result<()> {
     confine::apply(&Profile { role: "control", write: folders.to_vec(), user: Some(user), ..Profile::default() })
 }
 
-async fn start(
-    config: &ControlConfig,
-    home: &Home,
+/// What was made while control still had its privileges.
+struct Started {
     sockets: Vec<TcpListener>,
     door: UnixListener,
+    /// Account that started control.
+    starter: u32,
     wallet: WalletClients,
-) -> anyhow::Result<()> {
+    /// Connections at a time.
+    connections: usize,
+}
+
+async fn start(config: &ControlConfig, home: &Home, started: Started) -> anyhow::Result<()> {
+    let Started { sockets, door, starter, wallet, connections } = started;
     let stop = node::shutdown()?;
     let keystore = Arc::new(home.open_keystore()?);
     let forms = forms_key(&keystore)?;
@@ -123,7 +151,7 @@ async fn start(
     let workers = workers(home, &store, &keys, &tunnels, &keystore, &wallet)?;
     let schedule = scheduled(Arc::clone(&workers), stop.clone());
     let door = tokio::net::UnixListener::from_std(door)?;
-    let door = tokio::spawn(break_glass::serve(door, Arc::clone(&store) as Arc<dyn Store>));
+    let door = tokio::spawn(break_glass::serve(door, Arc::clone(&store) as Arc<dyn Store>, starter));
     let names = Names {
         node: config.names.node.clone(),
         console: config.names.console.clone(),
@@ -140,13 +168,21 @@ async fn start(
     let settings = ListenerSettings {
         names,
         proxy_from: config.proxy_from.clone(),
-        connections: count(config.limits.connections),
+        connections,
         connections_per_address: count(config.limits.connections_per_address),
     };
     let sockets = sockets.into_iter().map(tokio::net::TcpListener::from_std).collect::<Result<Vec<_>, _>>()?;
     tracing::info!("control serves");
-    let served = serve(sockets, parts, settings, rooms, stop).await;
+    let served = tokio::select! {
+        served = serve(sockets, parts, settings, rooms, stop) => served,
+        // Whoever supervises control starts both anew; a control without wallet would only seem to work.
+        lost = lost(&wallet) => Err(lost.context("control ends, for it has lost the wallet")),
+    };
     door.abort();
+    if served.is_err() {
+        schedule.abort();
+        return served;
+    }
     schedule.await.context("the schedule died")?;
     end_wallet(wallet);
     served
@@ -219,10 +255,32 @@ fn rooms(
     Rooms { console: console::router(admin), pages: pages::router(users) }
 }
 
+/// Returns once the wallet is lost.
+async fn lost(wallet: &WalletClients) -> anyhow::Error {
+    loop {
+        if let Some(reason) = wallet.lost() {
+            return anyhow::Error::msg(reason);
+        }
+        tokio::time::sleep(WATCH_WALLET).await;
+    }
+}
+
 /// Closes the wallet's sockets and waits for its process.
 fn end_wallet(wallet: Arc<WalletClients>) {
     // Nothing comes out while a request that is being cut off still holds it; it ends with this process then.
     if let Some(Err(error)) = Arc::into_inner(wallet).map(WalletClients::end) {
         tracing::warn!("the wallet did not end well: {error:#}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_never_use_up_the_open_files() {
+        assert_eq!(affordable(10_000, 1_048_576), 10_000);
+        assert_eq!(affordable(10_000, 1_024), 1_024 - FILES_KEPT);
+        assert_eq!(affordable(10_000, 100), 1);
     }
 }

@@ -114,7 +114,11 @@ impl FeedService for Services {
     }
 
     async fn act(&self, user: &UserRecord, card: &str, action: &str) -> Result<String, ServiceError> {
-        self.0.act(user, card, action).await.map_err(told)
+        let (workers, user) = (Arc::clone(&self.0), user.clone());
+        let (card, action) = (card.to_owned(), action.to_owned());
+        // A browser that goes away ends its request, but must not end the action between the write and its record.
+        let acted = tokio::spawn(async move { workers.act(&user, &card, &action).await }).await;
+        acted.map_err(|error| ServiceError::Failed(format!("the action broke off: {error}")))?.map_err(told)
     }
 
     async fn credentials(&self, user: &UserRecord) -> Result<Vec<(IntegrationId, bool)>, ServiceError> {

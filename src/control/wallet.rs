@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use nix::sys::signal::{SigSet, Signal};
 use sluice_control_wallet_daemon::{Account, WalletClients, inherited, run as serve, spawn};
 
 use super::home::Home;
@@ -13,6 +14,12 @@ use crate::{
 
 /// `sluice control wallet`: serves the sockets that control handed over; no network, no file but its own.
 pub(super) fn run(dir: &Path) -> anyhow::Result<()> {
+    // A supervisor tells all processes to stop at once; control still needs the wallet for what it finishes, and ends
+    // it by closing the sockets.
+    let mut ignored = SigSet::empty();
+    ignored.add(Signal::SIGTERM);
+    ignored.add(Signal::SIGINT);
+    ignored.thread_block().context("cannot block signals")?;
     let sockets = inherited()?;
     let write = vec![dir.canonicalize().with_context(|| format!("cannot open {}", dir.display()))?];
     confine::apply(&Profile { role: "wallet", write, ..Profile::default() })?;

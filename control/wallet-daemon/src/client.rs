@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Error)]
 pub enum WalletError {
     /// Its process is gone, or answered too late or nonsense; this client is of no further use.
-    #[error("the wallet does not answer; restart control")]
+    #[error("the wallet does not answer; control must be restarted")]
     Gone,
     /// The socket's grant does not cover it.
     #[error("this service may not ask the wallet for that")]
@@ -45,6 +45,12 @@ impl Client {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         Ok(Self { stream: Mutex::new(Some(stream)) })
+    }
+
+    /// Whether an exchange broke off. Never waits: one that is under way has not broken off yet.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.stream.try_lock().is_ok_and(|held| held.is_none())
     }
 
     /// The service account's credential; grant `Sync`.

@@ -9,6 +9,7 @@ use std::{
     },
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -45,7 +46,7 @@ pub struct WalletClients {
     pub actions: Client,
     /// For administration.
     pub admin: Client,
-    child: Child,
+    child: Mutex<Child>,
 }
 
 /// Starts `exe control wallet --dir DIR` with one socket for each grant, and waits until it answers.
@@ -71,8 +72,12 @@ pub fn spawn(exe: &Path, dir: &Path, user: Option<Account>) -> anyhow::Result<Wa
     let (admin, wallet_admin) = UnixStream::pair()?;
     hand_over(&ours, [wallet_sync.as_fd(), wallet_actions.as_fd(), wallet_admin.as_fd()])?;
     drop((wallet_sync, wallet_actions, wallet_admin));
-    let clients =
-        WalletClients { sync: Client::new(sync)?, actions: Client::new(actions)?, admin: Client::new(admin)?, child };
+    let clients = WalletClients {
+        sync: Client::new(sync)?,
+        actions: Client::new(actions)?,
+        admin: Client::new(admin)?,
+        child: Mutex::new(child),
+    };
     let nobody = ("ready".parse()?, "ready".parse()?);
     clients
         .admin
@@ -85,7 +90,23 @@ impl WalletClients {
     /// The wallet's process id.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.child().id()
+    }
+
+    /// Why the wallet is of no further use, once it is: its process has ended, or an exchange with it broke off.
+    #[must_use]
+    pub fn lost(&self) -> Option<String> {
+        match self.child().try_wait() {
+            Ok(Some(status)) => return Some(format!("its process ended with {status}")),
+            Err(error) => return Some(format!("its process cannot be watched: {error}")),
+            Ok(None) => {}
+        }
+        let broken = [&self.sync, &self.actions, &self.admin].into_iter().any(Client::is_broken);
+        broken.then(|| "it did not answer".to_owned())
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes the sockets and waits until the process has ended.
@@ -93,7 +114,8 @@ impl WalletClients {
     /// # Errors
     /// When it does not end within 5 s (it is killed then), or ended badly.
     pub fn end(self) -> anyhow::Result<()> {
-        let Self { sync, actions, admin, mut child } = self;
+        let Self { sync, actions, admin, child } = self;
+        let mut child = child.into_inner().unwrap_or_else(PoisonError::into_inner);
         drop((sync, actions, admin));
         let begun = Instant::now();
         loop {
