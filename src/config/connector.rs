@@ -45,10 +45,13 @@ impl ConnectorConfig {
     /// What the agent needs to know.
     ///
     /// # Errors
-    /// A bound of 0 would refuse everybody.
+    /// A bound of 0 would refuse everybody, one of more than a day bounds nothing.
     pub(crate) fn agent(&self) -> Result<sluice_connector_agent::Limits, &'static str> {
         if self.limits.streams == 0 {
             return Err("limits.streams = 0 would refuse everybody");
+        }
+        if self.limits.drain_seconds > node::LONGEST_SECONDS {
+            return Err("limits.drain_seconds is at most 86400, a day");
         }
         let drain = std::time::Duration::from_secs(self.limits.drain_seconds);
         Ok(sluice_connector_agent::Limits { streams: self.limits.streams, drain, ..Default::default() })

@@ -101,7 +101,7 @@ impl GatewayConfig {
     /// What the listener needs to know.
     ///
     /// # Errors
-    /// A bound of 0 would refuse everybody.
+    /// A bound of 0 would refuse everybody, one of more than a day bounds nothing.
     pub(crate) fn proxy(&self) -> Result<Settings, &'static str> {
         let certificate = |files: &CertificateFiles| HostCertificate {
             hosts: files.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -127,6 +127,9 @@ impl Limits {
         let logins = [self.logins_per_address, self.logins_per_name];
         if numbers.contains(&0) || seconds.contains(&0) || logins.contains(&0) {
             return Err("a limit of 0 would refuse everybody; only limits.drain_seconds may be 0");
+        }
+        if seconds.into_iter().chain([self.drain_seconds]).any(|seconds| seconds > node::LONGEST_SECONDS) {
+            return Err("a limit in seconds is at most 86400, a day");
         }
         Ok(sluice_gateway_proxy::Limits {
             connections: self.connections,

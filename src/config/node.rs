@@ -42,5 +42,7 @@ pub(super) fn default_user() -> String {
     "nobody".to_owned()
 }
 
+/// Most seconds that a bound on waiting may have: a day. (Far longer ones could not even be added to a clock.)
+pub(super) const LONGEST_SECONDS: u64 = 24 * 3600;
 /// A day.
 const MAX_STALE_SECONDS: u64 = 24 * 3600;

@@ -127,3 +127,21 @@ fn effective_configuration_never_holds_a_secret() {
     assert!(printed.contains("key_file") && !printed.contains("not for print"));
     assert_eq!(sample.doors[0].key_file.as_ref().unwrap().read().unwrap().as_slice(), b"not for print");
 }
+
+#[test]
+fn waits_without_end_are_refused() {
+    let gateway = |limit: &str| {
+        let text = format!("state_dir = '/s'\n[limits]\n{limit}");
+        toml::from_str::<gateway::GatewayConfig>(&text).unwrap().proxy().map(drop)
+    };
+    let connector = |limit: &str| {
+        let text = format!("state_dir = '/s'\n[limits]\n{limit}");
+        toml::from_str::<connector::ConnectorConfig>(&text).unwrap().agent().map(drop)
+    };
+    for key in ["handshake", "idle", "splice_idle", "connect", "drain"] {
+        assert!(gateway(&format!("{key}_seconds = 86400")).is_ok(), "{key}");
+        assert!(gateway(&format!("{key}_seconds = 9223372036854775807")).is_err(), "{key}");
+    }
+    assert!(connector("drain_seconds = 86400").is_ok());
+    assert!(connector("drain_seconds = 86401").is_err());
+}
