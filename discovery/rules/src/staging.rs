@@ -18,6 +18,7 @@ use crate::Mac;
 pub const CHECK_IN_SECONDS: u64 = 600;
 /// How old a check-in may be before its device is staged again, seconds.
 pub const MAX_AGE_SECONDS: u64 = 3 * CHECK_IN_SECONDS;
+const _: () = assert!(MAX_AGE_SECONDS < sluice_qos_plan::ADMITTED_SECONDS as u64, "a hub in time is never forgotten");
 /// How long all parties of a conflict stay staged, seconds.
 pub const HOLD_SECONDS: u64 = CHECK_IN_SECONDS;
 /// Most hubs admitted at a time.
@@ -178,8 +179,9 @@ impl Staging {
         }
         self.by_mac.insert(mac, seen.hub.clone());
         self.add(&seen.hub, seen.address, now);
-        // Said at every check-in, not only the first: so the kernel's set heals.
-        actions.push(Action::Admit { mac, address: seen.address });
+        // Said at every check-in, not only the first: the kernel forgets what is not repeated.
+        let known = self.hubs.get(&seen.hub).into_iter().flat_map(|hub| hub.addresses.keys());
+        actions.extend(known.map(|address| Action::Admit { mac, address: *address }));
     }
 
     fn add(&mut self, hub: &HubId, address: IpAddr, now: UnixTime) {

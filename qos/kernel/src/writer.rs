@@ -16,8 +16,9 @@ use tracing::{debug, info, warn};
 
 use crate::program;
 
-/// Owns the edge's table and shapers from [`KernelWriter::start`] on. When it goes, the table stays, with nobody admitted:
-/// an edge without its wire side lets nobody through.
+/// Owns the edge's table and shapers from [`KernelWriter::start`] on. When it ends, the table stays, with nobody admitted:
+/// an edge without its wire side lets nobody through. When it is killed, the table takes nobody new and forgets the
+/// admitted within [`sluice_qos_plan::ADMITTED_SECONDS`]; the edge's next start forgets them at once.
 pub struct KernelWriter {
     generation: Generation,
 }

@@ -64,7 +64,7 @@ impl WireSide {
 }
 
 fn table() -> String {
-    let output = Command::new("nft").args(["list", "table", "inet", "sluice"]).output().unwrap();
+    let output = Command::new("nft").args(["-s", "list", "table", "inet", "sluice"]).output().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap()
 }

@@ -29,6 +29,10 @@ impl Pinhole {
 /// How many (MAC, address) pairs may be admitted at a time, per address family.
 const ADMITTED_MAX: u32 = 65_536;
 
+/// How long the kernel keeps an admission that is not repeated, seconds: should both processes of the edge be killed,
+/// nobody stays admitted for ever. Every check-in repeats it.
+pub const ADMITTED_SECONDS: u32 = 2_400;
+
 /// The whole table, fresh: nobody admitted, no pinholes, everything in class `default`. Replaces an older one whole.
 #[must_use]
 pub fn base(links: &Links) -> String {
@@ -45,18 +49,26 @@ table inet sluice {{
   set admitted4 {{
     type ether_addr . ipv4_addr
     size {ADMITTED_MAX}
+    flags timeout
+    timeout {ADMITTED_SECONDS}s
   }}
   set admitted6 {{
     type ether_addr . ipv6_addr
     size {ADMITTED_MAX}
+    flags timeout
+    timeout {ADMITTED_SECONDS}s
   }}
   set admitted4_back {{
     type ipv4_addr
     size {ADMITTED_MAX}
+    flags timeout
+    timeout {ADMITTED_SECONDS}s
   }}
   set admitted6_back {{
     type ipv6_addr
     size {ADMITTED_MAX}
+    flags timeout
+    timeout {ADMITTED_SECONDS}s
   }}
   set pinhole4 {{
     type ipv4_addr . inet_proto . inet_service
@@ -114,24 +126,26 @@ table inet sluice {{
     )
 }
 
-/// Lets `mac` pass with `address`. Doing it twice changes nothing.
+/// Lets `mac` pass with `address` for [`ADMITTED_SECONDS`] from now. Only a new element has the whole time again, and
+/// nft refuses to delete what is not there: so it is added, deleted and added. To packets this is one change.
 #[must_use]
 pub fn admit(mac: Mac, address: IpAddr) -> String {
+    [present(mac, address), absent(mac, address), present(mac, address)].concat()
+}
+
+/// Stops `mac` with `address`. Adding before deleting makes it idempotent.
+#[must_use]
+pub fn restage(mac: Mac, address: IpAddr) -> String {
+    [present(mac, address), absent(mac, address)].concat()
+}
+
+fn present(mac: Mac, address: IpAddr) -> String {
     let (set, back) = sets(address);
     format!("add element inet sluice {set} {{ {mac} . {address} }}\nadd element inet sluice {back} {{ {address} }}\n")
 }
 
-/// Stops `mac` with `address`. Adding before deleting makes it idempotent: nft refuses to delete what is not there.
-#[must_use]
-pub fn restage(mac: Mac, address: IpAddr) -> String {
-    let (set, back) = sets(address);
-    let mut script = admit(mac, address);
-    // Writing to a String cannot fail.
-    let _infallible = write!(
-        script,
-        "delete element inet sluice {set} {{ {mac} . {address} }}\ndelete element inet sluice {back} {{ {address} }}\n"
-    );
-    script
+fn absent(mac: Mac, address: IpAddr) -> String {
+    present(mac, address).replace("add element", "delete element")
 }
 
 /// Stops everybody.

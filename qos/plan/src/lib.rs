@@ -11,7 +11,7 @@ pub mod message;
 mod policy;
 mod tree;
 
-pub use filter::{Pinhole, admit, base, pinholes, restage, restage_all};
+pub use filter::{ADMITTED_SECONDS, Pinhole, admit, base, pinholes, restage, restage_all};
 pub use interface::{BadInterface, InterfaceName};
 pub use link::{Capabilities, LanPort, Links, WanPort};
 pub use mac::{BadMac, Mac};

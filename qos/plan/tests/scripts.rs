@@ -8,8 +8,8 @@ use std::{
 };
 
 use sluice_qos_plan::{
-    Capabilities, Generation, LanPort, Links, Match, Pinhole, QosPolicy, QosRule, TcTree, TrafficClass, Transport,
-    WanPort, admit, base, classify, pinholes, restage, restage_all,
+    ADMITTED_SECONDS, Capabilities, Generation, LanPort, Links, Match, Pinhole, QosPolicy, QosRule, TcTree,
+    TrafficClass, Transport, WanPort, admit, base, classify, pinholes, restage, restage_all,
 };
 
 struct Namespace(String);
@@ -102,6 +102,28 @@ fn admission_and_restaging_are_idempotent_in_both_families() {
     namespace.nft(&restage_all());
     let listed = namespace.tool("nft", &["list", "table", "inet", "sluice"], "");
     assert!(!listed.contains("10.1.0.7"), "{listed}");
+}
+
+#[test]
+fn e7_an_admission_that_is_not_repeated_ends_by_itself() {
+    let namespace = Namespace::new("expiry");
+    namespace.nft(&base(&links()));
+    let (mac, address) = ("02:00:00:00:00:01".parse().unwrap(), "10.1.0.7".parse().unwrap());
+    let remaining = || -> Vec<u32> {
+        let listed = namespace.tool("nft", &["-j", "list", "table", "inet", "sluice"], "");
+        let times = listed.split("\"expires\":").skip(1);
+        times
+            .map(|rest| rest.split(|c: char| !c.is_ascii_digit() && c != ' ').next().unwrap().trim().parse().unwrap())
+            .collect()
+    };
+    namespace.nft(&admit(mac, address));
+    std::thread::sleep(std::time::Duration::from_millis(3_100));
+    let before = remaining();
+    assert_eq!(before.len(), 2, "both sets forget");
+    assert!(before.iter().all(|seconds| *seconds < ADMITTED_SECONDS - 2), "{before:?}");
+    namespace.nft(&admit(mac, address));
+    let after = remaining();
+    assert!(after.iter().zip(&before).all(|(after, before)| after > before && *after < ADMITTED_SECONDS), "{after:?}");
 }
 
 #[test]
