@@ -10,6 +10,7 @@ use rcgen::KeyPair;
 use serde_json::{Value, json};
 use sluice_connector_wire::{AllowListKeeper, ConnectorDocument, PolicyKey, VerifyingKey, thumbprint};
 use sluice_control_domain::{ChangeSet, NodeRecord, ResourceRecord, Store};
+use sluice_control_pki::{Csr, Leaf, Usage};
 use sluice_gateway_access::GatewayDocument;
 use sluice_node_identity::{Lock, Role, StateEvent, StateView};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -428,4 +429,33 @@ async fn refused_requests_for_certificates_are_limited_and_granted_ones_are_not(
     let est = world.curl("est.acme.test").ca(&root).args(&["-u", &login]).data("x");
     assert_eq!(est.get("/.well-known/est/simpleenroll").await.0, 429);
     assert_eq!(world.nonce().await.len(), 43, "what costs nothing is still answered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_a_restore_forgot_is_told_what_to_do_and_locks_nobody() {
+    let world = World::start().await;
+    let known = world.joined("edge-1", Role::Edge).await;
+    // What a node holds that renewed after the backup was made: our own signature under a key we do not know.
+    let key = KeyPair::generate().unwrap();
+    let request = Csr::from_pem(&csr(&key)).unwrap();
+    let leaf = Leaf {
+        key: request.spki(),
+        name: Some("spiffe://sluice.test/tenant/acme/edge/edge-1".parse().unwrap()),
+        hosts: vec![],
+        addresses: vec![],
+        usage: Usage::Both,
+        seconds: 3600,
+    };
+    let issued = world.keys.node_root().issue(&leaf, now(), &random()).unwrap();
+    let forgotten = world.identity("edge-1", key, &issued.pem);
+    let (status, body) = world.node(&forgotten).get("/node/v1/config?after=0").await;
+    assert_eq!((status, code(&body)), (403, "not_accepted"));
+    assert!(body["error"]["message"].as_str().unwrap().contains("new join code"), "{body}");
+    let nonce = world.nonce().await;
+    let (csr, proof) = proved(&forgotten.key, &nonce);
+    let rejoin = json!({ "tenant": "acme", "id": "edge-1", "csr": csr, "nonce": nonce, "proof": proof });
+    let (status, body) = world.curl("node.sluice.test").post("/node/v1/rejoin", &rejoin).await;
+    assert_eq!((status, code(&body)), (403, "key_refused"));
+    assert!(body["error"]["message"].as_str().unwrap().contains("new code"), "{body}");
+    assert_eq!(world.node(&known).get("/node/v1/config?after=0").await.0, 200, "it is no clone");
 }
