@@ -18,6 +18,9 @@ use sluice_node_identity::{
 /// Seconds a browser is told to wait when control does not say.
 const RETRY_AFTER: u64 = 60;
 
+/// Control's code for a wrong name or password.
+const WRONG_FACTOR: &str = "wrong";
+
 /// TLS with the node's certificate.
 pub(super) struct Tls {
     tunnel: Arc<ServerConfig>,
@@ -80,10 +83,10 @@ impl VerifyFactors for Factors {
     }
 }
 
-/// 401 is for the user only when control says so about the factor: it also means that control does not know us.
+/// A password is wrong only when control says so about the factor: any other 401 is about this gateway.
 fn refusal(error: &CallError) -> FactorsRefused {
     match error {
-        CallError::Refused { status: 401, .. } => FactorsRefused::Wrong,
+        CallError::Refused { status: 401, code, .. } if code == WRONG_FACTOR => FactorsRefused::Wrong,
         CallError::Refused { status: 429, retry_after, .. } => {
             FactorsRefused::TooMany { retry_after: retry_after.map_or(RETRY_AFTER, |wait| wait.as_secs()) }
         }
@@ -154,17 +157,18 @@ impl TunnelDoor for Tunnels {
 mod tests {
     use super::*;
 
-    fn refused(status: u16, retry_after: Option<Duration>) -> FactorsRefused {
-        refusal(&CallError::Refused { status, code: "x".to_owned(), message: "x".to_owned(), retry_after })
+    fn refused(status: u16, code: &str, retry_after: Option<Duration>) -> FactorsRefused {
+        refusal(&CallError::Refused { status, code: code.to_owned(), message: "x".to_owned(), retry_after })
     }
 
     #[test]
     fn only_control_says_that_a_password_is_wrong() {
-        assert_eq!(refused(401, None), FactorsRefused::Wrong);
-        assert_eq!(refused(429, Some(Duration::from_secs(5))), FactorsRefused::TooMany { retry_after: 5 });
-        assert_eq!(refused(429, None), FactorsRefused::TooMany { retry_after: RETRY_AFTER });
+        assert_eq!(refused(401, WRONG_FACTOR, None), FactorsRefused::Wrong);
+        assert_eq!(refused(401, "unknown", None), FactorsRefused::Unavailable, "control does not know this gateway");
+        assert_eq!(refused(429, "x", Some(Duration::from_secs(5))), FactorsRefused::TooMany { retry_after: 5 });
+        assert_eq!(refused(429, "x", None), FactorsRefused::TooMany { retry_after: RETRY_AFTER });
         for status in [400, 403, 404, 500, 503] {
-            assert_eq!(refused(status, None), FactorsRefused::Unavailable);
+            assert_eq!(refused(status, "x", None), FactorsRefused::Unavailable);
         }
         assert_eq!(refusal(&CallError::Unreachable(anyhow::anyhow!("gone"))), FactorsRefused::Unavailable);
     }

@@ -1,7 +1,7 @@
 //! The gateway's one listener: tunnels, relays, splices, and users' HTTPS with single sign-on in front of their apps.
 //!
 //! Shell: sockets and TLS are here, rules are in `sluice-gateway-access`. What lies behind (connector tunnels, control)
-//! comes in as traits that this crate owns and `src/gateway.rs` implements.
+//! comes in as traits that this crate owns and `src/gateway/` implements.
 
 mod certificates;
 mod connection;
