@@ -55,7 +55,6 @@ async fn serve(
     let uplink = Arc::new(Uplink { node: node.clone(), max_stale });
     let (agent, handle) = Agent::new(lan, sockets, uplink);
     let serving = tokio::spawn(agent.run(writer, stop.clone()));
-    use_stored(&node, &handle).await?;
     let reviewing = tokio::spawn(review(node.clone(), handle.clone()));
     let judge = judge(node.name().clone(), handle);
     let following = tokio::spawn({
@@ -92,20 +91,6 @@ async fn review(node: Node, handle: Handle) -> anyhow::Result<()> {
         state.changed().await.context("the node client has ended")?;
         handle.review()?;
     }
-}
-
-/// The last good document, so that a restart without control answers hubs at once.
-async fn use_stored(node: &Node, handle: &Handle) -> anyhow::Result<()> {
-    let stored = node.config().borrow().clone();
-    let Some(envelope) = stored else { return Ok(()) };
-    let applied = match read(node.name(), &envelope) {
-        Ok(document) => handle.document(document).await?,
-        Err(reason) => Err(format!("{reason:#}")),
-    };
-    if let Err(reason) = applied {
-        tracing::warn!(version = envelope.version, "the document on disk is not used: {reason}");
-    }
-    Ok(())
 }
 
 fn judge(name: Joined, handle: Handle) -> Judge {
