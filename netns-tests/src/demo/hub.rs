@@ -81,9 +81,14 @@ impl Hub {
 
     /// Asks for a lease.
     pub(super) fn lease(&self) -> Result<Lease> {
+        self.lease_as(VENDOR_CLASS)
+    }
+
+    /// Asks for a lease, saying that it is a device of this vendor class.
+    pub(super) fn lease_as(&self, vendor_class: &str) -> Result<Lease> {
         let told = self.folder.join("lease");
         let mut udhcpc = self.ns.command("udhcpc");
-        udhcpc.args(["-f", "-n", "-q", "-t", "5", "-T", "1", "-i", "eth0", "-V", VENDOR_CLASS]);
+        udhcpc.args(["-f", "-n", "-q", "-t", "5", "-T", "1", "-i", "eth0", "-V", vendor_class]);
         udhcpc.args(["-O", "43", "-O", "114", "-O", "143", "-s"]).arg(self.folder.join("hook"));
         udhcpc.env("SLUICE_LEASE", &told);
         let ended = run(&udhcpc, Duration::from_secs(20))?;

@@ -22,6 +22,8 @@ use crate::{
 const INTEGRATION: &str = "roundup";
 /// The issue that bob is given, and its title.
 const ISSUE: (&str, &str) = ("8", "issue 7");
+/// Number of the status "resolved" in Roundup's classic tracker.
+const RESOLVED: &str = "8";
 /// Fewest issues a full sync must bring.
 const WANTED: u64 = 500;
 /// The user's feed, behind the gateway.
@@ -167,7 +169,8 @@ pub(super) fn resolved(world: &mut World, evidence: &mut Evidence) -> Result<()>
     ensure!(entry.trim_start().starts_with("bob("), "Roundup says somebody else did it: {entry}");
     let status = world.roundup.property(ISSUE.0, "status")?;
     evidence.saw(format!("Roundup's own history: {}", entry.trim()));
-    evidence.saw(format!("Roundup's status of issue {} is now {status}", ISSUE.0));
+    ensure!(status == RESOLVED, "Roundup's status of issue {} is {status}, not {RESOLVED} (resolved)", ISSUE.0);
+    evidence.saw(format!("Roundup's status of issue {} is now {status} (resolved)", ISSUE.0));
     ensure!(wait_for_card(world, false)?, "the card is still open");
     evidence.saw("the card is closed");
     Ok(())

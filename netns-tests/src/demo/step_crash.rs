@@ -14,11 +14,15 @@ use serde_json::Value;
 use super::{
     admin::items,
     report::Evidence,
+    step_start,
     world::{ROUNDUP_URL, World},
 };
+use crate::process::output;
 
 /// Acknowledged writes to wait for before the kill.
 const WRITES: usize = 12;
+/// Named by a traffic rule that is set after the restart.
+const NEW_PORT: u16 = 40_961;
 /// Longest wait for the writer to notice and for the nodes to be heard again.
 const SETTLE: Duration = Duration::from_secs(60);
 
@@ -75,8 +79,20 @@ fn write_until_killed(world: &mut World) -> Result<Vec<String>> {
     })
 }
 
-/// The nodes' feeds are live again when a change made now arrives: a QoS document reaches the edge's kernel.
+/// The nodes' feeds are live again when changes made now arrive: a traffic rule in the edge's kernel, a sync through the
+/// connector.
 fn heard_again(world: &World, evidence: &mut Evidence) -> Result<()> {
+    let began = Instant::now();
+    let policy = step_start::traffic_policy(&[("udp", NEW_PORT, "realtime")]).to_string();
+    let file = world.admin.secret("qos-after.json", &policy)?;
+    world.admin.tenant(&["qos", "set", "--file", &file])?;
+    let rules = || output(world.places.edge.command("nft").args(["list", "chain", "inet", "sluice", "classify"]));
+    while !rules()?.contains(&NEW_PORT.to_string()) {
+        ensure!(began.elapsed() < SETTLE, "a traffic rule set after the restart does not reach the edge's kernel");
+        thread::sleep(Duration::from_millis(100));
+    }
+    evidence.measured("rule_in_edge_kernel_s", began.elapsed().as_secs_f64());
+    evidence.saw("a traffic rule set after the restart is in the edge's kernel");
     let began = Instant::now();
     loop {
         let answer = world.admin.tenant(&["integration", "sync", "roundup"]);

@@ -14,6 +14,8 @@ const SECONDS: u32 = 4;
 const FACTOR: f64 = 5.0;
 /// A line this slow under load is really full.
 const FULL_MS: f64 = 40.0;
+/// Share of probes that may be lost with the plan.
+const LOSS: f64 = 0.02;
 /// Share of the line that bulk must keep.
 const BULK_SHARE: f64 = 0.8;
 
@@ -52,6 +54,8 @@ pub(super) fn full(world: &mut World, evidence: &mut Evidence) -> Result<()> {
             with.p50_ms,
             without.p50_ms
         );
+        let loss = with.lost as f64 / (with.probes + with.lost) as f64;
+        ensure!(loss <= LOSS, "{name}: with the plan {} of {} probes are lost", with.lost, with.probes + with.lost);
         let share = with.bulk_mbit * 1000.0 / f64::from(LINE_KBIT);
         ensure!(share > BULK_SHARE, "{name}: bulk keeps only {:.0} % of the line", share * 100.0);
     }

@@ -82,10 +82,15 @@ fn tenant(world: &World) -> Result<()> {
         admin.tenant(&["site", "add", site, "--name", site, "--time-zone", "Europe/Berlin"])?;
     }
     admin.tenant(&["class", "set", "--class", "m7=SluiceHub:"])?;
-    let rule = |transport: &str, port: u16, class: &str| json!({"when": {"transport": transport, "ports": [port, port], "network": null}, "class": class});
-    let policy = json!({"rules": [rule("udp", PROBE_PORT, "interactive"), rule("tcp", LOAD_PORT, "bulk")]});
+    let policy = traffic_policy(&[("udp", PROBE_PORT, "interactive"), ("tcp", LOAD_PORT, "bulk")]);
     let policy = admin.secret("qos.json", &policy.to_string())?;
     admin.tenant(&["qos", "set", "--file", &policy]).map(drop)
+}
+
+/// A policy of one rule per (transport, port, class).
+pub(super) fn traffic_policy(rules: &[(&str, u16, &str)]) -> Value {
+    let rule = |(transport, port, class): &(&str, u16, &str)| json!({"when": {"transport": transport, "ports": [port, port], "network": null}, "class": class});
+    json!({ "rules": rules.iter().map(rule).collect::<Vec<_>>() })
 }
 
 fn join_code(world: &World, id: &str, role: &str) -> Result<String> {
