@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
+use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use sluice_connector_agent::{Agent, Limits, Pieces};
 use sluice_connector_wire::{ALPN_TUNNEL, ConnectorDocument};
@@ -31,14 +32,19 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let ready = Ready::new(config.control.settings(&config.state_dir))?;
     node::confine("connector", &config.state_dir, &config.user)?;
-    node::runtime()?.block_on(serve(ready, config.state_dir, limits))?;
+    node::runtime()?.block_on(serve(ready, config.state_dir, config.gateway_networks, limits))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(ready: Ready, state_dir: PathBuf, limits: Limits) -> anyhow::Result<()> {
+async fn serve(
+    ready: Ready,
+    state_dir: PathBuf,
+    gateway_networks: Vec<IpNetwork>,
+    limits: Limits,
+) -> anyhow::Result<()> {
     let stop = node::shutdown()?;
     let Some(node) = node::start(ready, Role::Connector, &stop).await? else { return Ok(()) };
-    let agent = Agent::open(pieces(&node, state_dir, limits))?;
+    let agent = Agent::open(pieces(&node, state_dir, gateway_networks, limits))?;
     let judge: Judge = {
         let agent = agent.clone();
         Arc::new(move |envelope| apply(&agent, envelope))
@@ -47,7 +53,7 @@ async fn serve(ready: Ready, state_dir: PathBuf, limits: Limits) -> anyhow::Resu
     Ok(())
 }
 
-fn pieces(node: &Node, state_dir: PathBuf, limits: Limits) -> Pieces {
+fn pieces(node: &Node, state_dir: PathBuf, gateway_networks: Vec<IpNetwork>, limits: Limits) -> Pieces {
     let (client, server) = (node.clone(), node.clone());
     Pieces {
         name: node::spiffe(node.name()),
@@ -56,6 +62,7 @@ fn pieces(node: &Node, state_dir: PathBuf, limits: Limits) -> Pieces {
         client: Arc::new(move || client.client_config(&[ALPN_TUNNEL]).context("the node's TLS cannot be set up")),
         server: Arc::new(move || server.server_config_with(&[]).context("the node's TLS cannot be set up")),
         state_dir,
+        gateway_networks,
         limits,
     }
 }

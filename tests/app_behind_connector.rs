@@ -89,7 +89,8 @@ impl World {
             let control = &self.control;
             format!("state_dir = {state:?}\n[control]\njoin_code_file = {code:?}\naddress = {control:?}\n")
         };
-        self.write("connector.toml", &node("connector"));
+        let connector = format!("gateway_networks = [\"{}/32\"]\n{}", self.gateway, node("connector"));
+        self.write("connector.toml", &connector);
         let (chain, key) = self.certificates();
         let gateway = format!(
             "listen = [\"{}:443\"]\n{}[[certificates]]\nhosts = {HOSTS:?}\nchain_file = {chain:?}\nkey_file = {key:?}\n",

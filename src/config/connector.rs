@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ipnetwork::IpNetwork;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,10 @@ pub(crate) struct ConnectorConfig {
     /// How to reach control.
     #[serde(default)]
     pub(crate) control: NodeSection,
+    /// Private networks (CIDR) in which gateways may lie; gateways at public addresses need no naming.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(crate) gateway_networks: Vec<IpNetwork>,
     /// Bounds.
     #[serde(default)]
     pub(crate) limits: Limits,

@@ -1,6 +1,7 @@
 //! How control reaches a system of record: a sealed stream through whichever gateway holds a tunnel to its connector.
 
 use std::{
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -85,7 +86,8 @@ impl Sealed {
         let nodes: Vec<NodeRecord> =
             found.into_iter().map(|stored| Ok(stored.typed()?.body)).collect::<anyhow::Result<_>>()?;
         let living = |node: &&NodeRecord| node.binding.as_ref().is_some_and(|binding| binding.lock.is_none());
-        let mut ways = Vec::new();
+        // Gateways in turn: one that tells of many sessions must not use up all tries.
+        let mut by_gateway: BTreeMap<NodeId, VecDeque<Way>> = BTreeMap::new();
         let here = |node: &&NodeRecord| node.role == Role::Connector && node.site == resource.site;
         for connector in nodes.iter().filter(living).filter(here) {
             for (id, sid) in self.tunnels.to(tenant, &connector.id, now()) {
@@ -93,12 +95,14 @@ impl Sealed {
                 else {
                     continue;
                 };
-                ways.extend(self.doors(node).map(|gateway| Way {
-                    connector: connector.id.clone(),
-                    gateway,
-                    sid: sid.clone(),
-                }));
+                let way = |gateway| Way { connector: connector.id.clone(), gateway, sid: sid.clone() };
+                by_gateway.entry(id).or_default().extend(self.doors(node).map(way));
             }
+        }
+        let mut ways = Vec::new();
+        while ways.len() < TRIES && !by_gateway.is_empty() {
+            ways.extend(by_gateway.values_mut().filter_map(VecDeque::pop_front));
+            by_gateway.retain(|_, left| !left.is_empty());
         }
         ways.truncate(TRIES);
         Ok(ways)

@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use sluice_connector_wire::{Granted, Refusal};
+use anyhow::Context;
+use sluice_connector_wire::{GatewayEndpoint, Granted, Refusal};
 use sluice_node_reach::{DialGuard, MAX_ADDRESSES};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -22,6 +23,22 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TRIES: u32 = 3;
 /// Probes are not sent while bytes wait to be acknowledged; this bounds that case.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// Connects to a gateway. Its place comes from the document, so it passes the same guard as every other dial.
+pub(crate) async fn dial_gateway(shared: &Shared, endpoint: &GatewayEndpoint) -> anyhow::Result<TcpStream> {
+    let addresses = match endpoint.host.parse::<IpAddr>() {
+        Ok(address) => vec![address],
+        Err(_) => {
+            resolve(shared, endpoint.host.clone(), endpoint.port).await.context("resolving the gateway's name")?
+        }
+    };
+    let guard = DialGuard::new(shared.pieces.gateway_networks.iter().copied());
+    let permitted = guard.permit(&addresses, endpoint.port).context("the gateway's address (gateway_networks)")?;
+    timeout(shared.pieces.limits.handshake, connect(permitted.addresses()))
+        .await
+        .context("connecting to the gateway took too long")?
+        .context("connecting to the gateway")
+}
 
 /// Connects to the target of `granted`.
 pub(crate) async fn dial(shared: &Shared, granted: &Granted) -> Result<TcpStream, Refusal> {

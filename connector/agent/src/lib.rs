@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::Context;
+use ipnetwork::IpNetwork;
 use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
 use sluice_connector_wire::{
     AllowListKeeper, ConnectorDocument, Gatekeeper, GatewayEndpoint, ListRefused, SPENT_PER_CALLER,
@@ -44,6 +45,8 @@ pub struct Pieces {
     pub server: ServerTls,
     /// Where `allow-list.json` is kept.
     pub state_dir: PathBuf,
+    /// Own networks in which gateways may lie; the document cannot widen them.
+    pub gateway_networks: Vec<IpNetwork>,
     /// Bounds.
     pub limits: Limits,
 }

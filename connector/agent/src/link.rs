@@ -17,7 +17,13 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{Shared, dial::keep_tunnel_alive, now, pause::Pause, stream};
+use crate::{
+    Shared,
+    dial::{dial_gateway, keep_tunnel_alive},
+    now,
+    pause::Pause,
+    stream,
+};
 
 /// How often to look whether a tunnel's task has panicked.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
@@ -77,7 +83,7 @@ async fn keep(shared: Arc<Shared>, endpoint: GatewayEndpoint, mut shutdown: watc
     loop {
         let began = Instant::now();
         let ended = tokio::select! {
-            dialled = dial_gateway(&shared, &endpoint) => match dialled {
+            dialled = prove_gateway(&shared, &endpoint) => match dialled {
                 Ok(dialled) => serve(&shared, dialled, shutdown.clone()).await,
                 Err(error) => Err(error),
             },
@@ -112,13 +118,9 @@ struct Dialled {
     left: Duration,
 }
 
-async fn dial_gateway(shared: &Shared, endpoint: &GatewayEndpoint) -> anyhow::Result<Dialled> {
+async fn prove_gateway(shared: &Shared, endpoint: &GatewayEndpoint) -> anyhow::Result<Dialled> {
     let limits = &shared.pieces.limits;
-    let tcp = timeout(limits.handshake, TcpStream::connect((endpoint.host.as_str(), endpoint.port)))
-        .await
-        .context("connecting to the gateway took too long")?
-        .context("connecting to the gateway")?;
-    tcp.set_nodelay(true).context("setting up the connection")?;
+    let tcp = dial_gateway(shared, endpoint).await?;
     keep_tunnel_alive(&tcp).context("setting up the connection")?;
     let mut config = (*(shared.pieces.client)()?).clone();
     let verifier = NodeVerifier::new(shared.pieces.node_root.clone(), gateway_name(shared, &endpoint.id)?)?;

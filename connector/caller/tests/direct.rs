@@ -17,6 +17,8 @@ use sluice_connector_agent::Limits;
 use sluice_connector_server::OpenError;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::watch,
     time::timeout,
 };
 
@@ -123,6 +125,26 @@ async fn c5_network_or_key_taken_off_the_list_ends_running_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn c5_a_gateway_at_an_address_that_nobody_named_is_not_dialled() {
+    let house = House::new();
+    let [named, unnamed] =
+        [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.2:0").await.unwrap()];
+    let mut document = house.document(unnamed.local_addr().unwrap(), 1, Vec::new());
+    document.gateways.extend(house.document(named.local_addr().unwrap(), 1, Vec::new()).gateways);
+    document.gateways[1].id = "gw-2".parse().unwrap();
+    let agent = house.agent(Limits::default());
+    agent.apply(&document).unwrap();
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(async move { agent.run(stopped).await });
+    // Both are tried at once; when the named one has been dialled twice, the other has had its turn.
+    for _ in 0..2 {
+        drop(timeout(PATIENCE, named.accept()).await.unwrap().unwrap());
+    }
+    let unnamed = unnamed.into_std().unwrap();
+    assert_eq!(unnamed.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refused_document_changes_nothing_and_the_position_survives_a_restart() {
     let target = format!("tcp:{}", echo().await);
     let rules = vec![House::rule("roundup", &target, &[GATEWAY], &["127.0.0.1/32"])];
@@ -174,7 +196,7 @@ async fn target_that_breaks_off_is_not_taken_for_one_that_ended() {
     let end = timeout(PATIENCE, stream.read_to_end(&mut got)).await.unwrap();
     assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     // Closed ports are told apart from forbidden ones, for those who may ask.
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let gone = format!("tcp:{gone}");
     let rules = vec![House::rule("gone", &gone, &[GATEWAY], &["127.0.0.1/32"])];
     up.agent.apply(&up.house.document(up.gateway, 2, rules)).unwrap();

@@ -195,6 +195,7 @@ impl House {
             client: Arc::new(move || Ok(client.clone())),
             server: Arc::new(move || Ok(server.clone())),
             state_dir: self.state.path().to_owned(),
+            gateway_networks: vec!["127.0.0.1/32".parse().unwrap()],
             limits,
         }
     }
