@@ -33,8 +33,8 @@ pub(super) fn start(config: &ControlConfig, home: &Home) -> anyhow::Result<Walle
         Some(name) => Some(account(name)?),
         None => None,
     };
-    let exe = std::env::current_exe().context("cannot find the running program")?;
-    spawn(&exe, &home.wallet(), account)
+    // Not by its path: the wallet's account may not be able to walk there.
+    spawn(Path::new("/proc/self/exe"), &home.wallet(), account)
 }
 
 fn account(name: &str) -> anyhow::Result<Account> {

@@ -60,7 +60,7 @@ pub fn spawn(exe: &Path, dir: &Path, user: Option<Account>) -> anyhow::Result<Wa
     prepare(dir, user)?;
     let (ours, theirs) = UnixStream::pair().context("socket pair")?;
     let mut command = Command::new(exe);
-    command.args(["control", "wallet", "--dir"]).arg(dir);
+    command.arg0("sluice").args(["control", "wallet", "--dir"]).arg(dir);
     command.env_clear().current_dir("/").stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
     if let Some(Account { uid, gid }) = user {
         command.uid(uid).gid(gid);
