@@ -13,7 +13,7 @@ use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 const SOON: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn e10_a_node_joins_follows_and_renews_without_being_taken_for_a_clone() {
+async fn c4_a_node_joins_follows_and_renews_without_being_taken_for_a_clone() {
     let world = spawn_blocking(|| {
         let world = World::owned();
         world.tenant();
