@@ -17,6 +17,7 @@ const PURE: [&str; 13] = [
     "gateway/access",
     "node/hello",
     "node/identity",
+    "node/places",
     "node/reach",
     "qos/plan",
 ];

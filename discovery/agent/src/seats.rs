@@ -1,60 +1,37 @@
 //! Places for connections: bounded in all and per client address. Devices in staging cannot take those of admitted ones:
 //! a stranger with many addresses must not keep hubs from checking in again.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{net::IpAddr, sync::Arc};
 
+use sluice_node_places::{Place, Places};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The places of one listening socket.
 pub(crate) struct Seats {
     admitted: Arc<Semaphore>,
     staged: Arc<Semaphore>,
-    per_address: usize,
-    present: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
+    per_address: Places,
 }
 
 /// One connection's place; free again when dropped.
 pub(crate) struct Seat {
     _place: OwnedSemaphorePermit,
-    present: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
-    address: IpAddr,
+    _per_address: Place,
 }
 
 impl Seats {
     /// `places` for admitted devices and as many for the others; `per_address` of them for one address.
     pub(crate) fn new(places: usize, per_address: usize) -> Self {
         let [admitted, staged] = [(), ()].map(|()| Arc::new(Semaphore::new(places)));
-        Self { admitted, staged, per_address, present: Arc::default() }
+        Self { admitted, staged, per_address: Places::new(per_address) }
     }
 
     /// A place for a connection from `address`, if there is one.
     pub(crate) fn take(&self, address: IpAddr, is_admitted: bool) -> Option<Seat> {
         let places = if is_admitted { &self.admitted } else { &self.staged };
         let place = places.clone().try_acquire_owned().ok()?;
-        let mut counts = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if *count >= self.per_address {
-            return None;
-        }
-        *count += 1;
-        drop(counts);
-        Some(Seat { _place: place, present: self.present.clone(), address })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut counts = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
+        let per_address = self.per_address.take_for(address)?;
+        Some(Seat { _place: place, _per_address: per_address })
     }
 }
 
@@ -82,6 +59,5 @@ mod tests {
         assert!(seats.take(address(9), true).is_some(), "given back");
         drop(strangers);
         assert!(seats.take(address(5), false).is_some());
-        assert_eq!(seats.present.lock().unwrap().len(), 1, "only who is there is remembered");
     }
 }

@@ -1,74 +1,14 @@
-//! Bounds per stranger: connections at a time, login attempts a minute.
+//! Login attempts a minute, by stranger and by name.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-    num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use sluice_node_places::stranger;
 
 use crate::Limits;
 
 /// Most addresses or names whose attempts are remembered; beyond it everybody waits.
 const MAX_KEYS: usize = 65_536;
-
-/// Who counts as one stranger: an IPv4 address, or an IPv6 /64 (a whole one is anybody's to use).
-pub(crate) fn stranger(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-    }
-}
-
-/// Connections at a time, by stranger.
-#[derive(Clone, Debug)]
-pub(crate) struct PerAddress {
-    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    most: usize,
-}
-
-impl PerAddress {
-    pub(crate) fn new(most: usize) -> Self {
-        Self { counts: Arc::default(), most }
-    }
-
-    /// A place for one more connection, if there is one.
-    pub(crate) fn enter(&self, address: IpAddr) -> Option<Place> {
-        let key = stranger(address);
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(key).or_default();
-        if *count >= self.most {
-            return None;
-        }
-        *count = count.saturating_add(1);
-        Some(Place { counts: self.counts.clone(), key })
-    }
-}
-
-/// A place that is held.
-#[derive(Debug)]
-pub(crate) struct Place {
-    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    key: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.key) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                counts.remove(&self.key);
-            }
-        }
-    }
-}
 
 /// Login attempts a minute, by stranger and by name.
 pub(crate) struct LoginLimits {
@@ -106,21 +46,6 @@ pub(crate) const LOGIN_WAIT: Duration = Duration::from_secs(60);
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
     use super::*;
-
-    #[test]
-    fn one_stranger_cannot_take_all_places() {
-        let places = PerAddress::new(2);
-        let address = "2001:db8::1".parse().unwrap();
-        let neighbour = "2001:db8::2".parse().unwrap();
-        let first = places.enter(address).unwrap();
-        let _second = places.enter(neighbour).unwrap();
-        assert!(places.enter(address).is_none(), "the same /64");
-        assert!(places.enter("2001:db8:0:1::1".parse().unwrap()).is_some());
-        drop(first);
-        assert!(places.enter(address).is_some());
-        drop(_second);
-        assert!(places.counts.lock().unwrap().is_empty(), "nothing is kept of those who left");
-    }
 
     #[test]
     fn guessing_is_slowed_by_address_and_by_name() {

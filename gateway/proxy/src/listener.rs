@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
+use sluice_node_places::{Place, Places};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -14,7 +15,6 @@ use crate::{
     Parts, Settings,
     certificates::{Certificates, provider},
     front::{Front, stopped},
-    limits::{PerAddress, Place},
 };
 
 const BACKLOG: i32 = 4_096;
@@ -95,10 +95,8 @@ impl Bound {
         let Self { listeners, certificates, roots, settings } = self;
         let limits = settings.limits.clone();
         let most = limits.connections.min(Semaphore::MAX_PERMITS);
-        let gate = Gate {
-            places: Arc::new(Semaphore::new(most)),
-            per_address: PerAddress::new(limits.connections_per_address),
-        };
+        let gate =
+            Gate { places: Arc::new(Semaphore::new(most)), per_address: Places::new(limits.connections_per_address) };
         let front = Arc::new(Front::new(settings, certificates, roots, parts, shutdown.clone())?);
 
         let mut tasks = JoinSet::new();
@@ -123,7 +121,7 @@ impl Bound {
 #[derive(Clone)]
 struct Gate {
     places: Arc<Semaphore>,
-    per_address: PerAddress,
+    per_address: Places,
 }
 
 struct Entered {
@@ -149,7 +147,7 @@ async fn accept(listener: TcpListener, gate: Gate, front: Arc<Front>, mut shutdo
 
 /// Over the limit means closed at once: waiting in line would let one stranger block all.
 fn enter(stream: TcpStream, client: SocketAddr, gate: &Gate, front: &Arc<Front>) {
-    let (Ok(place), Some(per_address)) = (gate.places.clone().try_acquire_owned(), gate.per_address.enter(client.ip()))
+    let (Ok(place), Some(per_address)) = (gate.places.clone().try_acquire_owned(), gate.per_address.take(client.ip()))
     else {
         tracing::debug!("connection closed: too many");
         return;

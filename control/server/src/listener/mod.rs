@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnetwork::IpNetwork;
 use rustls::server::Acceptor;
 use sluice_control_pki::CertFacts;
+use sluice_node_places::{Place, Places};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -30,7 +31,7 @@ use crate::{
     ServerParts,
     connection::{DEADLINE, Names, Remote, Shown, stopped},
     est, node_api,
-    strangers::{Asked, Place, Places},
+    strangers::Asked,
 };
 use doors::{Door, Doors};
 
