@@ -5,7 +5,7 @@
 use std::{fs, path::Path, process::Command};
 
 /// Crates without sockets, files, clocks or randomness of their own.
-const PURE: [&str; 13] = [
+const PURE: [&str; 14] = [
     "connector/wire",
     "control/domain",
     "control/enroll",
