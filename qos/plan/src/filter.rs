@@ -103,7 +103,7 @@ table inet sluice {{
     ct state established,related accept
     {udp_rule}
     {tcp_rule}
-    meta l4proto {{ icmp, ipv6-icmp }} accept
+    meta l4proto {{ 1, 58 }} accept comment "icmp, icmpv6: names need /etc/protocols, which a bare system lacks"
     counter drop
   }}
   chain mark_flow {{
