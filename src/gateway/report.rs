@@ -96,7 +96,7 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair, SanType};
     use sluice_connector_mux::{Connection, write_frame};
     use sluice_connector_server::Limits;
-    use sluice_connector_wire::{AgentHello, TokenSigner};
+    use sluice_connector_wire::{AgentHello, ClassPair, TokenSigner};
     use sluice_node_identity::StateEvent;
 
     use super::*;
@@ -131,7 +131,7 @@ mod tests {
         state.send(Arc::new(view)).unwrap();
         // The feed has been obeyed by now; only then does the agent speak.
         sleep(Duration::from_millis(100)).await;
-        let hello = AgentHello { sid: "AAAAAAAAAAAAAAAAAAAAAA".to_owned() };
+        let hello = AgentHello { sid: "AAAAAAAAAAAAAAAAAAAAAA".to_owned(), pair: ClassPair::default() };
         let speaking = async {
             write_frame(&mut line, &hello, PATIENCE).await.unwrap();
             std::future::pending::<()>().await;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use sluice_connector_wire::{GatewayEndpoint, Granted, Refusal};
+use sluice_connector_wire::{GatewayEndpoint, Granted, Protocol, Refusal};
 use sluice_node_reach::{DialGuard, MAX_ADDRESSES};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -43,6 +43,9 @@ pub(crate) async fn dial_gateway(shared: &Shared, endpoint: &GatewayEndpoint) ->
 /// Connects to the target of `granted`.
 pub(crate) async fn dial(shared: &Shared, granted: &Granted) -> Result<TcpStream, Refusal> {
     let target = granted.target();
+    if target.protocol != Protocol::Tcp {
+        return Err(Refusal::NotAllowed);
+    }
     let addresses = match target.host.parse::<IpAddr>() {
         Ok(address) => vec![address],
         Err(_) => resolve(shared, target.host.clone(), target.port).await?,

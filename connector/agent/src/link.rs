@@ -6,7 +6,9 @@ use anyhow::{Context, bail, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls::{client::Resumption, pki_types::ServerName};
 use sluice_connector_mux::{Connection, Stream, write_frame};
-use sluice_connector_wire::{ALPN_TUNNEL, AgentHello, GatewayEndpoint, NodeVerifier, Peer, certificate_hash};
+use sluice_connector_wire::{
+    ALPN_TUNNEL, AgentHello, ClassPair, GatewayEndpoint, NodeVerifier, Peer, certificate_hash,
+};
 use sluice_node_identity::{NodeId, Principal, Role, SpiffeId};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -157,7 +159,7 @@ async fn serve(shared: &Arc<Shared>, dialled: Dialled, shutdown: watch::Receiver
     let tunnel = Arc::new(tunnel);
     let limits = &shared.pieces.limits;
     let line = connection.open().await.context("opening the agent's line")?;
-    let hello = AgentHello { sid: tunnel.sid.clone() };
+    let hello = AgentHello { sid: tunnel.sid.clone(), pair: ClassPair::default() };
     let line = hold_line(line, hello, limits.handshake, shutdown);
     let certificate_end = sleep(left);
     let drain_end = sleep(Duration::MAX);

@@ -16,8 +16,8 @@ use rustls::{
 };
 use sluice_connector_mux::{read_frame, write_frame};
 use sluice_connector_wire::{
-    ALPN_RELAY, ALPN_SEALED, MAX_TOKEN_LIFE, NodeVerifier, OpenReply, OpenRequest, RelayOpen, SignError, StreamClaims,
-    Target, TokenSigner, certificate_hash, sign_stream_token,
+    ALPN_RELAY, ALPN_SEALED, ClassPair, MAX_TOKEN_LIFE, NodeVerifier, OpenReply, OpenRequest, RelayOpen, SignError,
+    StreamClaims, Target, TokenSigner, certificate_hash, sign_stream_token,
 };
 use sluice_node_identity::{NodeId, Principal, ResourceId, Role, SpiffeId, TenantId, TrustDomain, UnixTime};
 use thiserror::Error;
@@ -167,7 +167,8 @@ impl SealedCaller {
     /// [`CallError`]. Nothing of the token or the target is shown to the gateway in any case.
     pub async fn open(&self, gateway: &Gateway, ask: &SealedAsk<'_>) -> Result<SealedStream, CallError> {
         let mut outer = self.reach_gateway(gateway, ask).await?;
-        let wanted = RelayOpen { connector: ask.connector.clone(), sid: ask.sid.to_owned() };
+        let wanted =
+            RelayOpen { connector: ask.connector.clone(), sid: ask.sid.to_owned(), pair: ClassPair::default() };
         write_frame(&mut outer, &wanted, self.limits.handshake).await.map_err(CallError::Gateway)?;
         match read_frame(&mut outer, self.limits.handshake).await.map_err(CallError::Gateway)? {
             OpenReply::Open => {}

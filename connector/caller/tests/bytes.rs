@@ -13,7 +13,7 @@ use proptest::{prelude::*, test_runner::TestRunner};
 use rustls::{pki_types::ServerName, sign::CertifiedKey};
 use sluice_connector_agent::Limits;
 use sluice_connector_mux::{Connection, read_frame, write_frame};
-use sluice_connector_wire::{ALPN_TUNNEL, AgentHello, NodeVerifier, OpenReply, OpenRequest};
+use sluice_connector_wire::{ALPN_TUNNEL, AgentHello, ClassPair, NodeVerifier, OpenReply, OpenRequest};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -98,7 +98,9 @@ async fn tunnel_without_a_right_hello_in_time_is_closed() {
     for (sid, fine) in [("short", false), ("AAAAAAAAAAAAAAAAAAAAAA", true)] {
         let mut tunnel = Connection::client(connect(&house, gateway, &house.connector).await);
         let mut line = tunnel.open().await.unwrap();
-        write_frame(&mut line, &AgentHello { sid: sid.to_owned() }, PATIENCE).await.unwrap();
+        write_frame(&mut line, &AgentHello { sid: sid.to_owned(), pair: ClassPair::default() }, PATIENCE)
+            .await
+            .unwrap();
         let kept = timeout(Duration::from_secs(1), tunnel.next()).await.is_err();
         assert_eq!(kept, fine, "{sid}");
     }
@@ -121,7 +123,7 @@ async fn t2_only_connectors_of_the_gateways_tenant_get_a_tunnel() {
         let shown = house.authority.issue(name);
         let mut tunnel = Connection::client(connect(&house, gateway, &shown).await);
         let mut line = tunnel.open().await.unwrap();
-        let hello = AgentHello { sid: "AAAAAAAAAAAAAAAAAAAAAA".to_owned() };
+        let hello = AgentHello { sid: "AAAAAAAAAAAAAAAAAAAAAA".to_owned(), pair: ClassPair::default() };
         let _sent = write_frame(&mut line, &hello, PATIENCE).await;
         let ended = timeout(PATIENCE, tunnel.next()).await.expect("closed in time");
         assert!(ended.is_none_or(|next| next.is_err()), "{name}");
@@ -136,7 +138,7 @@ async fn agent_that_opens_a_stream_itself_loses_its_tunnel() {
     let gateway = run_gateway(&house, server.clone()).await;
     let mut tunnel = Connection::client(connect(&house, gateway, &house.connector).await);
     let mut line = tunnel.open().await.unwrap();
-    let hello = AgentHello { sid: "AAAAAAAAAAAAAAAAAAAAAA".to_owned() };
+    let hello = AgentHello { sid: "AAAAAAAAAAAAAAAAAAAAAA".to_owned(), pair: ClassPair::default() };
     write_frame(&mut line, &hello, PATIENCE).await.unwrap();
     let mut second = tunnel.open().await.unwrap();
     second.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();

@@ -9,7 +9,7 @@ use house::{CONNECTOR, GATEWAY, House, PATIENCE, Up, connector_name, echo, excha
 use sluice_connector_agent::Limits;
 use sluice_connector_mux::{Connection, read_frame, write_frame};
 use sluice_connector_server::{DirectAsk, OpenError, TunnelServer};
-use sluice_connector_wire::{AgentHello, OpenRequest};
+use sluice_connector_wire::{AgentHello, ClassPair, OpenRequest};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -33,7 +33,7 @@ async fn tunnel_ends_with_its_connectors_certificate() {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let mut agent = Connection::client(near);
     let mut line = agent.open().await.unwrap();
-    let hello = AgentHello { sid: sid(0) };
+    let hello = AgentHello { sid: sid(0), pair: ClassPair::default() };
     write_frame(&mut line, &hello, PATIENCE).await.unwrap();
     let serving = timeout(PATIENCE, server.serve_tunnel(far, &short.cert[0], &own));
     let (ended, next) = tokio::join!(serving, agent.next());
@@ -85,7 +85,7 @@ async fn double(house: &House, server: &TunnelServer, sid: &str) -> Connection<t
     tokio::spawn(async move { drop(door.serve_tunnel(far, &leaf, &own).await) });
     let mut connection = Connection::client(near);
     let mut line = connection.open().await.unwrap();
-    let hello = AgentHello { sid: sid.to_owned() };
+    let hello = AgentHello { sid: sid.to_owned(), pair: ClassPair::default() };
     let mut live = server.live();
     let said = async {
         write_frame(&mut line, &hello, PATIENCE).await.unwrap();
@@ -149,7 +149,7 @@ async fn connector_has_a_bounded_number_of_tunnels_and_no_two_of_one_session() {
     let (leaf, own) = (house.connector.cert[0].to_vec(), house.gateway.cert[0].to_vec());
     let mut connection = Connection::client(near);
     let mut line = connection.open().await.unwrap();
-    let hello = AgentHello { sid: sid(3) };
+    let hello = AgentHello { sid: sid(3), pair: ClassPair::default() };
     let agent = async {
         let _sent = write_frame(&mut line, &hello, PATIENCE).await;
         let _end = line.flush().await;

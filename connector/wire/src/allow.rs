@@ -138,4 +138,17 @@ fn is_labels(text: &str) -> bool {
 pub enum Protocol {
     /// A TCP connection.
     Tcp,
+    /// Datagrams to and from one UDP port.
+    Udp,
+}
+
+impl Protocol {
+    /// As in targets: `tcp` or `udp`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
 }

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sluice_node_identity::NodeId;
 use thiserror::Error;
 
+use crate::ClassPair;
+
 /// Longest frame either side sends or reads.
 pub const MAX_FRAME: usize = 8 * 1024;
 
@@ -15,6 +17,42 @@ pub const MAX_FRAME: usize = 8 * 1024;
 pub struct AgentHello {
     /// Tunnel session: 128 random bits of the agent's, base64url. The same on each connection of one tunnel.
     pub sid: String,
+    /// Which streams this connection is for.
+    #[serde(default)]
+    pub pair: ClassPair,
+}
+
+/// What an agent says on a connection's first stream after its [`AgentHello`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "lowercase", deny_unknown_fields)]
+pub enum AgentSays {
+    /// Sent every second; the gateway answers with the same number at once.
+    Ping {
+        /// Counts up.
+        number: u64,
+        /// Round-trip time last measured on this connection, in microseconds.
+        rtt_micros: Option<u32>,
+        /// Streams that the agent carries now, on all its tunnels.
+        streams: u32,
+        /// How many more it would take.
+        room: u32,
+    },
+    /// No new streams on this connection; those that run go on to their end. Said when a better connection of the
+    /// same pair is up, and when the agent stops.
+    Retire,
+}
+
+/// What a gateway says there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "lowercase", deny_unknown_fields)]
+pub enum GatewaySays {
+    /// Answers a ping.
+    Pong {
+        /// The ping's.
+        number: u64,
+    },
+    /// The gateway is stopping: it opens no new streams. The agent need not dial it again while this connection lives.
+    Leaving,
 }
 
 /// First frame of every stream, gateway → agent.
@@ -76,6 +114,9 @@ pub struct RelayOpen {
     pub connector: NodeId,
     /// Which of its tunnel sessions.
     pub sid: String,
+    /// Which of the session's connections.
+    #[serde(default)]
+    pub pair: ClassPair,
 }
 
 /// Why bytes are not a frame.

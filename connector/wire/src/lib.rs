@@ -9,6 +9,7 @@ mod gatekeeper;
 mod jwk;
 mod jws;
 mod keeper;
+mod pair;
 mod peer;
 mod refusal;
 mod sign;
@@ -18,8 +19,8 @@ mod token;
 pub use allow::{AllowList, AllowRule, Caller, CallerKind, Protocol, SignedAllowList};
 pub use document::{ConnectorDocument, GatewayEndpoint, SCHEMA};
 pub use frame::{
-    AgentHello, FrameError, MAX_FRAME, OpenReply, OpenRequest, RelayOpen, StreamKind, decode_frame, encode_frame,
-    frame_length,
+    AgentHello, AgentSays, FrameError, GatewaySays, MAX_FRAME, OpenReply, OpenRequest, RelayOpen, StreamKind,
+    decode_frame, encode_frame, frame_length,
 };
 pub use gatekeeper::{Gatekeeper, Granted, MAX_TOKEN_LIFE, Presented, SPENT_PER_CALLER, TOKEN_LEEWAY};
 pub use jwk::{Algorithm, BadKey, VerifyingKey, thumbprint};
@@ -27,6 +28,7 @@ pub use keeper::{
     AllowListKeeper, CheckedList, LIST_LEEWAY, ListPosition, ListRefused, MAX_CALLERS, MAX_LIST_BYTES, MAX_LIST_LIFE,
     MAX_RULES, MAX_SUCCESSION, certificate_hash,
 };
+pub use pair::ClassPair;
 pub use peer::{ALPN_RELAY, ALPN_SEALED, ALPN_TUNNEL, BadPeer, NodeVerifier, Peer};
 pub use refusal::{Fault, Refusal};
 pub use sign::{CONTROL, PolicyKey, SignError, TokenSigner, sign_allow_list, sign_stream_token, sign_succession};

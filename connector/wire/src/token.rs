@@ -19,7 +19,7 @@ pub struct StreamClaims {
     pub sub: String,
     /// Resource.
     pub res: ResourceId,
-    /// Exact target, `tcp:host:port`.
+    /// Exact target, `tcp:host:port` or `udp:host:port`.
     pub tgt: Target,
     /// The tunnel session it is for.
     pub sid: String,
@@ -33,7 +33,7 @@ pub struct StreamClaims {
     pub jti: String,
 }
 
-/// `tcp:host:port`; an IPv6 address stands in brackets.
+/// `tcp:host:port` or `udp:host:port`; an IPv6 address stands in brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Target {
@@ -45,18 +45,20 @@ pub struct Target {
     pub port: u16,
 }
 
-/// Not `tcp:host:port`.
+/// Not `tcp:host:port` or `udp:host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a target is tcp:host:port, with a lower-case name, an IPv4 address or an IPv6 address in brackets")]
+#[error(
+    "a target is tcp:host:port or udp:host:port, with a lower-case name, an IPv4 address or an IPv6 address in brackets"
+)]
 pub struct BadTarget;
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Protocol::Tcp = self.protocol;
+        let protocol = self.protocol.as_str();
         if self.host.contains(':') {
-            write!(f, "tcp:[{}]:{}", self.host, self.port)
+            write!(f, "{protocol}:[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "tcp:{}:{}", self.host, self.port)
+            write!(f, "{protocol}:{}:{}", self.host, self.port)
         }
     }
 }
@@ -65,7 +67,12 @@ impl FromStr for Target {
     type Err = BadTarget;
 
     fn from_str(text: &str) -> Result<Self, BadTarget> {
-        let rest = text.strip_prefix("tcp:").ok_or(BadTarget)?;
+        let (protocol, rest) = text.split_once(':').ok_or(BadTarget)?;
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return Err(BadTarget),
+        };
         let (host, port) = rest.rsplit_once(':').ok_or(BadTarget)?;
         let host = match host.strip_prefix('[') {
             Some(inner) => inner.strip_suffix(']').filter(|inner| inner.contains(':')).ok_or(BadTarget)?,
@@ -80,7 +87,7 @@ impl FromStr for Target {
         if number.to_string() != port {
             return Err(BadTarget);
         }
-        Ok(Self { protocol: Protocol::Tcp, host: host.to_owned(), port: number })
+        Ok(Self { protocol, host: host.to_owned(), port: number })
     }
 }
 

@@ -5,8 +5,8 @@ mod world;
 
 use proptest::prelude::*;
 use sluice_connector_wire::{
-    AgentHello, FrameError, MAX_FRAME, OpenReply, OpenRequest, Peer, RelayOpen, SignedAllowList, StreamClaims, Target,
-    VerifyingKey, decode_frame, encode_frame, frame_length, sign_allow_list, sign_stream_token,
+    AgentHello, ClassPair, FrameError, MAX_FRAME, OpenReply, OpenRequest, Peer, RelayOpen, SignedAllowList,
+    StreamClaims, Target, VerifyingKey, decode_frame, encode_frame, frame_length, sign_allow_list, sign_stream_token,
 };
 use sluice_node_identity::UnixTime;
 use world::{NOW, World};
@@ -65,7 +65,7 @@ proptest! {
 
     #[test]
     fn frames_come_back_as_they_were_sent(sid in "[A-Za-z0-9_-]{0,4000}") {
-        let bytes = encode_frame(&AgentHello { sid: sid.clone() }).unwrap();
+        let bytes = encode_frame(&AgentHello { sid: sid.clone(), pair: ClassPair::default() }).unwrap();
         let length = frame_length([bytes[0], bytes[1]]).unwrap();
         prop_assert_eq!(length, bytes.len() - 2);
         prop_assert_eq!(decode_frame::<AgentHello>(&bytes[2..]).unwrap().sid, sid);
@@ -78,8 +78,8 @@ fn frames_are_bounded_both_ways() {
     assert_eq!(frame_length([0, 0]), Err(FrameError::Length(0)));
     assert_eq!(frame_length([0x20, 0x00]), Ok(MAX_FRAME));
     assert_eq!(frame_length([0x20, 0x01]), Err(FrameError::Length(MAX_FRAME + 1)));
-    assert!(encode_frame(&AgentHello { sid: "x".repeat(MAX_FRAME) }).is_err());
-    assert!(encode_frame(&AgentHello { sid: "x".repeat(70_000) }).is_err());
+    assert!(encode_frame(&AgentHello { sid: "x".repeat(MAX_FRAME), pair: ClassPair::default() }).is_err());
+    assert!(encode_frame(&AgentHello { sid: "x".repeat(70_000), pair: ClassPair::default() }).is_err());
 }
 
 #[test]
