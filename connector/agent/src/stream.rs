@@ -103,8 +103,7 @@ where
 {
     let limit = shared.pieces.limits.handshake;
     let mut lists = shared.lists.subscribe();
-    let admitted = shared.gatekeeper().admit(token, presented, now());
-    let granted = match admitted {
+    let granted = match admit(shared, token, presented) {
         Ok(granted) => granted,
         Err(refusal) => {
             tracing::warn!(gateway = %tunnel.gateway, code = refusal.code(), %refusal, "stream refused");
@@ -137,10 +136,20 @@ where
     Ok(())
 }
 
+/// Many streams are judged at a time: the lock is held for the memory of spent tokens only.
+fn admit(shared: &Shared, token: &str, presented: &Presented<'_>) -> Result<Granted, Refusal> {
+    let now = now();
+    let examiner = shared.gatekeeper().examiner()?;
+    let examined = examiner.examine(token, presented, now)?;
+    let spent = shared.gatekeeper().spend(examined, now)?;
+    spent.grant(now)
+}
+
 /// Returns when a new list no longer has what was granted, or no longer lets the address `at` be dialled for it.
 async fn withdrawn(shared: &Shared, granted: &Granted, at: SocketAddr, lists: &mut tokio::sync::watch::Receiver<u64>) {
     while lists.changed().await.is_ok() {
-        let networks = shared.gatekeeper().still_allows(granted);
+        let list = shared.gatekeeper().list();
+        let networks = list.and_then(|list| list.still_allows(granted));
         if networks.is_none_or(|networks| DialGuard::new(networks).permit(&[at.ip()], at.port()).is_err()) {
             return;
         }

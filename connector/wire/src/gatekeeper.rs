@@ -1,6 +1,10 @@
 //! The connector's whole decision about one stream, in the order of CONTRACTS "Stream token".
+//!
+//! Three steps, so that an agent can judge many tokens at a time: [`Examiner::examine`] checks the signature against a
+//! snapshot, [`Gatekeeper::spend`] is the only step that needs the one memory of spent tokens, [`Spent::grant`] asks
+//! the list that was in use at that moment.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ipnetwork::IpNetwork;
@@ -11,7 +15,7 @@ use crate::{
     StreamClaims, StreamKind, Target,
     frame::MAX_FRAME,
     jws::{TYP_STREAM, Unverified},
-    spent::{NotSpent, SpentTokens},
+    spent::{NotSpent, SpentTokens, TokenId},
 };
 
 /// Longest life of a token, in seconds.
@@ -115,22 +119,64 @@ impl Gatekeeper {
         Ok(())
     }
 
-    /// The networks in which a stream that was granted before may lie now; `None` when it, or the key that asked for
-    /// it, is on the list no longer.
+    /// The list in use, whether expired or not.
     #[must_use]
-    pub fn still_allows(&self, granted: &Granted) -> Option<Vec<IpNetwork>> {
-        let list = self.keeper.current()?;
-        list.by_kid(&granted.kid).filter(|(caller, _)| caller.id == granted.claims.iss)?;
-        networks_for(list.list(), &granted.claims)
+    pub fn list(&self) -> Option<Arc<CheckedList>> {
+        self.keeper.current().cloned()
     }
 
-    /// Judges a token and spends it.
+    /// What tokens are examined with until the list changes.
+    ///
+    /// # Errors
+    /// [`Refusal::NoList`].
+    pub fn examiner(&self) -> Result<Examiner, Refusal> {
+        Ok(Examiner { list: self.list().ok_or(Refusal::NoList)?, started: self.started })
+    }
+
+    /// Spends an examined token.
+    ///
+    /// # Errors
+    /// [`Refusal`]; also when the key that signed it has left the list since it was examined.
+    pub fn spend(&mut self, examined: Examined, now: UnixTime) -> Result<Spent, Refusal> {
+        let list = self.keeper.current().ok_or(Refusal::NoList)?.clone();
+        let Examined { list: seen, kid, claims, id } = examined;
+        if !Arc::ptr_eq(&list, &seen) && !list.knows(&kid, &claims.iss) {
+            return Err(Refusal::NotTrusted);
+        }
+        let useless_after = claims.exp.plus(TOKEN_LEEWAY);
+        let spent = self.spent.entry(claims.iss.clone()).or_default();
+        spent.spend(id, useless_after, self.spent_per_caller, now).map_err(|why| match why {
+            NotSpent::Already => Refusal::Spent,
+            NotSpent::Full => Refusal::SpentFull,
+            NotSpent::Forgotten => Refusal::Expired { skew: now.since(claims.exp) },
+        })?;
+        Ok(Spent { list, kid, claims })
+    }
+
+    /// Judges a token and spends it: all three steps.
     ///
     /// # Errors
     /// [`Refusal`]. Only a token that passed every check up to and including the times is spent.
     pub fn admit(&mut self, token: &str, presented: &Presented<'_>, now: UnixTime) -> Result<Granted, Refusal> {
-        let list = self.keeper.current().ok_or(Refusal::NoList)?;
-        let (caller, claims) = authenticate(list, token)?;
+        let examined = self.examiner()?.examine(token, presented, now)?;
+        self.spend(examined, now)?.grant(now)
+    }
+}
+
+/// Checks tokens against one list; knows nothing of spent ones.
+#[derive(Clone, Debug)]
+pub struct Examiner {
+    list: Arc<CheckedList>,
+    started: UnixTime,
+}
+
+impl Examiner {
+    /// Checks signature, caller, audience, session, certificate and times.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn examine(&self, token: &str, presented: &Presented<'_>, now: UnixTime) -> Result<Examined, Refusal> {
+        let (caller, claims) = authenticate(&self.list, token)?;
         let kid = caller.kid.clone();
         match (caller.kind, presented.kind) {
             (CallerKind::Gateway, StreamKind::Direct) | (CallerKind::Control, StreamKind::Sealed) => {}
@@ -138,7 +184,8 @@ impl Gatekeeper {
                 return Err(Refusal::WrongKind);
             }
         }
-        if claims.aud != *self.keeper.connector() {
+        // A checked list is this connector's.
+        if claims.aud != self.list.list().connector {
             return Err(Refusal::WrongAudience);
         }
         if claims.sid != presented.sid {
@@ -149,19 +196,55 @@ impl Gatekeeper {
         }
         check_times(&claims, self.started, now)?;
         let id = token_id(&claims.jti).ok_or(Refusal::NotTrusted)?;
-        let useless_after = claims.exp.plus(TOKEN_LEEWAY);
-        let networks = networks_for(list.list(), &claims);
-        let expired = list.list().not_after < now;
-        let spent = self.spent.entry(claims.iss.clone()).or_default();
-        spent.spend(id, useless_after, self.spent_per_caller, now).map_err(|why| match why {
-            NotSpent::Already => Refusal::Spent,
-            NotSpent::Full => Refusal::SpentFull,
-            NotSpent::Forgotten => Refusal::Expired { skew: now.since(claims.exp) },
-        })?;
-        if expired {
+        Ok(Examined { list: self.list.clone(), kid, claims, id })
+    }
+}
+
+/// A token that is its caller's, for this stream and of this moment. It may have been spent before.
+#[derive(Debug)]
+pub struct Examined {
+    list: Arc<CheckedList>,
+    kid: String,
+    claims: StreamClaims,
+    id: TokenId,
+}
+
+/// A token that can never be used again, and the list in use when it was spent.
+#[derive(Debug)]
+pub struct Spent {
+    list: Arc<CheckedList>,
+    kid: String,
+    claims: StreamClaims,
+}
+
+impl Spent {
+    /// Asks the list.
+    ///
+    /// # Errors
+    /// [`Refusal::ListExpired`] or [`Refusal::NotAllowed`].
+    pub fn grant(self, now: UnixTime) -> Result<Granted, Refusal> {
+        let Self { list, kid, claims } = self;
+        if list.list().not_after < now {
             return Err(Refusal::ListExpired);
         }
-        Ok(Granted { kid, networks: networks.ok_or(Refusal::NotAllowed)?, claims })
+        let networks = networks_for(list.list(), &claims).ok_or(Refusal::NotAllowed)?;
+        Ok(Granted { kid, claims, networks })
+    }
+}
+
+impl CheckedList {
+    /// The networks in which a stream that was granted before may lie now; `None` when it, or the key that asked for
+    /// it, is on the list no longer.
+    #[must_use]
+    pub fn still_allows(&self, granted: &Granted) -> Option<Vec<IpNetwork>> {
+        if !self.knows(&granted.kid, &granted.claims.iss) {
+            return None;
+        }
+        networks_for(self.list(), &granted.claims)
+    }
+
+    fn knows(&self, kid: &str, caller: &str) -> bool {
+        self.by_kid(kid).is_some_and(|(known, _)| known.id == caller)
     }
 }
 

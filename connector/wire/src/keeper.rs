@@ -1,5 +1,7 @@
 //! Keeps the newest allow-list: believes only the tenant's policy key, never goes back, says when it has expired.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -111,7 +113,7 @@ pub struct AllowListKeeper {
     connector: NodeId,
     anchor: String,
     position: Option<ListPosition>,
-    current: Option<CheckedList>,
+    current: Option<Arc<CheckedList>>,
 }
 
 impl AllowListKeeper {
@@ -134,9 +136,9 @@ impl AllowListKeeper {
         self.position.as_ref()
     }
 
-    /// The list in use, whether expired or not.
+    /// The list in use, whether expired or not. Cloning it is cheap; it never changes.
     #[must_use]
-    pub const fn current(&self) -> Option<&CheckedList> {
+    pub const fn current(&self) -> Option<&Arc<CheckedList>> {
         self.current.as_ref()
     }
 
@@ -161,7 +163,7 @@ impl AllowListKeeper {
         let callers = check_callers(&list)?;
         check_rules(&list)?;
         self.position = Some(ListPosition { epoch: list.epoch, version: list.version, digest, policy_key: thumbprint });
-        self.current = Some(CheckedList { list, callers });
+        self.current = Some(Arc::new(CheckedList { list, callers }));
         Ok(())
     }
 

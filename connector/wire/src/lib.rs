@@ -22,7 +22,9 @@ pub use frame::{
     AgentHello, AgentSays, FrameError, GatewaySays, MAX_FRAME, OpenReply, OpenRequest, RelayOpen, StreamKind,
     decode_frame, encode_frame, frame_length,
 };
-pub use gatekeeper::{Gatekeeper, Granted, MAX_TOKEN_LIFE, Presented, SPENT_PER_CALLER, TOKEN_LEEWAY};
+pub use gatekeeper::{
+    Examined, Examiner, Gatekeeper, Granted, MAX_TOKEN_LIFE, Presented, SPENT_PER_CALLER, Spent, TOKEN_LEEWAY,
+};
 pub use jwk::{Algorithm, BadKey, VerifyingKey, thumbprint};
 pub use keeper::{
     AllowListKeeper, CheckedList, LIST_LEEWAY, ListPosition, ListRefused, MAX_CALLERS, MAX_LIST_BYTES, MAX_LIST_LIFE,
