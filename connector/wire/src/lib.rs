@@ -15,6 +15,7 @@ mod refusal;
 mod sign;
 mod spent;
 mod token;
+mod transport;
 
 pub use allow::{AllowList, AllowRule, Caller, CallerKind, Protocol, SignedAllowList};
 pub use document::{ConnectorDocument, GatewayEndpoint, SCHEMA};
@@ -35,3 +36,4 @@ pub use peer::{ALPN_RELAY, ALPN_SEALED, ALPN_TUNNEL, BadPeer, NodeVerifier, Peer
 pub use refusal::{Fault, Refusal};
 pub use sign::{CONTROL, PolicyKey, SignError, TokenSigner, sign_allow_list, sign_stream_token, sign_succession};
 pub use token::{BadTarget, StreamClaims, Target};
+pub use transport::Transport;
