@@ -1,0 +1,105 @@
+//! One stream: who asks, may they, connect, carry bytes, say how it ended.
+
+mod sealed;
+mod tcp;
+mod watch;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use sluice_connector_mux::{Stream, read_frame, write_frame};
+use sluice_connector_wire::{Granted, OpenReply, OpenRequest, Presented, Refusal, StreamKind};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
+
+use crate::{Shared, dial::dial, link::Tunnel, now};
+
+/// Carries one stream from its first frame to its end.
+pub(crate) async fn carry(shared: Arc<Shared>, tunnel: Arc<Tunnel>, mut stream: Stream, draining: bool) {
+    let limit = shared.pieces.limits.handshake;
+    let room = shared.streams.clone().try_acquire_owned();
+    let done = async {
+        let request = match (&room, draining) {
+            (_, true) => Err(Refusal::Draining),
+            (Err(_), _) => Err(Refusal::Busy),
+            (Ok(_), false) => first_frame(&mut stream, limit).await,
+        };
+        match request {
+            Err(refusal) => refuse(&mut stream, &refusal, limit).await,
+            Ok(OpenRequest::Direct { token }) => {
+                let presented = Presented { kind: StreamKind::Direct, sid: &tunnel.sid, cnf: &tunnel.cnf };
+                open(&shared, &tunnel, stream, &token, &presented).await
+            }
+            Ok(OpenRequest::Sealed) => sealed::accept(&shared, &tunnel, stream).await,
+        }
+    };
+    if let Err(error) = done.await {
+        tracing::debug!(gateway = %tunnel.gateway, error = format!("{error:#}"), "stream was not carried");
+    }
+}
+
+async fn first_frame(io: &mut (impl AsyncRead + Unpin), limit: Duration) -> Result<OpenRequest, Refusal> {
+    read_frame(io, limit).await.map_err(|_| Refusal::BadFrame)
+}
+
+/// Judges the token, dials, and carries.
+async fn open<T>(
+    shared: &Shared,
+    tunnel: &Tunnel,
+    mut io: T,
+    token: &str,
+    presented: &Presented<'_>,
+) -> anyhow::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let limit = shared.pieces.limits.handshake;
+    let mut lists = shared.lists.subscribe();
+    let granted = match admit(shared, token, presented) {
+        Ok(granted) => granted,
+        Err(refusal) => {
+            tracing::warn!(gateway = %tunnel.gateway, code = refusal.code(), %refusal, "stream refused");
+            return refuse(&mut io, &refusal, limit).await;
+        }
+    };
+    let dialled = tokio::select! {
+        dialled = dial(shared, &granted) => dialled,
+        // Nothing may come before the answer; an end means that nobody waits for it any more.
+        early = io.read_u8() => {
+            ensure!(early.is_err(), "the caller sent bytes before it had an answer");
+            return Ok(());
+        }
+    };
+    let target = match dialled {
+        Ok(target) => target,
+        Err(refusal) => {
+            tracing::info!(resource = %granted.resource(), caller = granted.caller(), code = refusal.code(), "target not reached");
+            return refuse(&mut io, &refusal, limit).await;
+        }
+    };
+    write_frame(&mut io, &OpenReply::Open, limit).await.context("answering the caller")?;
+    let at = target.peer_addr().context("the target has gone")?;
+    let mut target = tcp::Counted::new(target);
+    let ended = tokio::select! {
+        ended = target.copy(&mut io) => ended.map(|()| "closed"),
+        () = watch::withdrawn(shared, &granted, at, &mut lists) => Ok("no longer on the allow-list"),
+    };
+    target.log_end(&granted, tunnel, &ended);
+    Ok(())
+}
+
+/// Many streams are judged at a time: the lock is held for the memory of spent tokens only.
+fn admit(shared: &Shared, token: &str, presented: &Presented<'_>) -> Result<Granted, Refusal> {
+    let now = now();
+    let examiner = shared.gatekeeper().examiner()?;
+    let examined = examiner.examine(token, presented, now)?;
+    let spent = shared.gatekeeper().spend(examined, now)?;
+    spent.grant(now)
+}
+
+async fn refuse(io: &mut (impl AsyncWrite + Unpin), refusal: &Refusal, limit: Duration) -> anyhow::Result<()> {
+    write_frame(io, &OpenReply::from(refusal), limit).await.context("refusing a stream")?;
+    timeout(limit, io.shutdown()).await.context("closing a refused stream")?.context("closing a refused stream")
+}

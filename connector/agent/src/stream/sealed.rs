@@ -1,0 +1,46 @@
+//! Sealed streams: mutual TLS with control inside the stream, so that the gateway carries what it cannot read.
+
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use rustls::server::NoServerSessionStorage;
+use sluice_connector_mux::Stream;
+use sluice_connector_wire::{ALPN_SEALED, OpenRequest, Peer, Presented, Refusal, StreamKind, certificate_hash};
+use sluice_node_identity::{Principal, SpiffeId};
+use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{first_frame, open, refuse};
+use crate::{Shared, link::Tunnel};
+
+/// Control calls: the gateway sees TLS from here on.
+pub(super) async fn accept(shared: &Shared, tunnel: &Tunnel, stream: Stream) -> anyhow::Result<()> {
+    let limit = shared.pieces.limits.handshake;
+    let mut config = (*(shared.pieces.server)()?).clone();
+    config.alpn_protocols = vec![ALPN_SEALED.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    let tls = timeout(limit, TlsAcceptor::from(Arc::new(config)).accept(stream));
+    let mut tls = tls.await.context("the sealed handshake took too long")?.context("sealed handshake")?;
+    let cnf = control_certificate(shared, &tls)?;
+    match first_frame(&mut tls, limit).await {
+        Ok(OpenRequest::Direct { token }) => {
+            let presented = Presented { kind: StreamKind::Sealed, sid: &tunnel.sid, cnf: &cnf };
+            open(shared, tunnel, tls, &token, &presented).await
+        }
+        Ok(OpenRequest::Sealed) => refuse(&mut tls, &Refusal::BadFrame, limit).await,
+        Err(refusal) => refuse(&mut tls, &refusal, limit).await,
+    }
+}
+
+/// Hash of the caller's certificate, which must be control's.
+fn control_certificate(shared: &Shared, tls: &TlsStream<Stream>) -> anyhow::Result<String> {
+    let session = tls.get_ref().1;
+    ensure!(session.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3), "sealed streams are TLS 1.3");
+    ensure!(session.alpn_protocol() == Some(ALPN_SEALED), "the caller does not speak sealed streams");
+    let leaf = session.peer_certificates().and_then(<[_]>::first).context("the caller showed no certificate")?;
+    let trust_domain = shared.pieces.name.trust_domain.clone();
+    let control = SpiffeId { trust_domain, principal: Principal::Control };
+    ensure!(Peer::from_leaf(leaf)?.name == control, "the caller of a sealed stream must be control");
+    Ok(certificate_hash(leaf))
+}
