@@ -52,7 +52,7 @@ pub(crate) async fn dial(shared: &Shared, granted: &Granted) -> Result<TcpStream
     };
     let guard = DialGuard::new(granted.networks().to_vec());
     let permitted = guard.permit(&addresses, target.port).map_err(|why| {
-        tracing::warn!(resource = %granted.resource(), caller = granted.caller(), %why, "dial guard refused a target");
+        tracing::debug!(resource = %granted.resource(), caller = granted.caller(), %why, "dial guard refused a target");
         Refusal::Forbidden
     })?;
     timeout(shared.pieces.limits.connect, connect(permitted.addresses())).await.map_err(|_| Refusal::TimedOut)?

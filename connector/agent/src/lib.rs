@@ -3,9 +3,11 @@
 //! Nothing listens here and nothing of a stream is kept; the only file is the newest allow-list's number.
 
 mod dial;
+mod ledger;
 mod link;
 mod pause;
 mod position;
+mod quiet;
 mod stream;
 
 use std::{
@@ -20,11 +22,17 @@ use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
 use sluice_connector_wire::{
     AllowListKeeper, ConnectorDocument, Gatekeeper, GatewayEndpoint, ListRefused, SPENT_PER_CALLER,
 };
-use sluice_node_identity::{Principal, Role, SpiffeId, UnixTime};
+use sluice_node_identity::{LiveStreams, Principal, Role, SpiffeId, StreamId, UnixTime};
 use thiserror::Error;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::interval,
+};
 
-use crate::position::PositionFile;
+use crate::{ledger::Ledger, position::PositionFile};
+
+/// How often refusals that were counted instead of logged are summed up in the log.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
 
 /// Gives a TLS configuration; asked for each connection, so that a renewed certificate is shown.
 pub type ClientTls = Arc<dyn Fn() -> anyhow::Result<Arc<ClientConfig>> + Send + Sync>;
@@ -121,6 +129,7 @@ struct Shared {
     /// Counts lists taken into use; running streams look again at each.
     lists: watch::Sender<u64>,
     streams: Arc<Semaphore>,
+    ledger: Arc<Ledger>,
     resolving: Arc<Semaphore>,
 }
 
@@ -144,6 +153,7 @@ impl Agent {
             gateways: watch::Sender::new(Vec::new()),
             lists: watch::Sender::new(0),
             streams: Arc::new(Semaphore::new(pieces.limits.streams)),
+            ledger: Arc::default(),
             resolving: Arc::new(Semaphore::new(pieces.limits.resolving)),
             pieces,
         };
@@ -181,7 +191,36 @@ impl Agent {
 
     /// Keeps a tunnel to every gateway until `shutdown` is true, then lets running streams end.
     pub async fn run(&self, shutdown: watch::Receiver<bool>) {
-        link::keep_all(self.shared.clone(), shutdown).await;
+        tokio::select! {
+            () = link::keep_all(self.shared.clone(), shutdown) => {}
+            () = self.tidy() => {}
+        }
+    }
+
+    /// Streams that run now, the newest first, at most [`sluice_node_identity::STREAMS_TOLD`].
+    #[must_use]
+    pub fn streams(&self) -> LiveStreams {
+        self.shared.ledger.live()
+    }
+
+    /// How many streams run, and word of every change.
+    #[must_use]
+    pub fn stream_count(&self) -> watch::Receiver<usize> {
+        self.shared.ledger.count()
+    }
+
+    /// Ends a stream: both its sides are broken off. False when there is none of this name.
+    #[must_use]
+    pub fn kill(&self, stream: StreamId) -> bool {
+        self.shared.ledger.kill(stream)
+    }
+
+    async fn tidy(&self) {
+        let mut every = interval(TIDY_EVERY);
+        loop {
+            every.tick().await;
+            self.shared.ledger.tidy();
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     Shared,
     dial::{dial_gateway, keep_tunnel_alive},
+    ledger::Way,
     now,
     pause::Pause,
     stream,
@@ -39,6 +40,13 @@ pub(crate) struct Tunnel {
     pub(crate) sid: String,
     /// Hash of the certificate the gateway showed.
     pub(crate) cnf: String,
+}
+
+impl Tunnel {
+    /// For the table of streams.
+    pub(crate) fn way(&self) -> Way<'_> {
+        Way { gateway: &self.gateway, transport: "tcp", pair: ClassPair::default() }
+    }
 }
 
 /// Keeps a link to every gateway of the document until `shutdown`.

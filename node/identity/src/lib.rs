@@ -6,6 +6,7 @@ pub mod api;
 mod generation;
 mod join;
 mod name;
+mod stream;
 mod time;
 mod watch;
 
@@ -14,6 +15,10 @@ pub use join::{CodeBinding, CodeUse, JoinCode, JoinCodeError, JoinSecret, proof_
 pub use name::{
     AppId, BadName, HubId, IntegrationId, NodeId, Principal, ResourceId, Role, SiteId, SpiffeId, TenantId, TrustDomain,
     UserId,
+};
+pub use stream::{
+    BadStreamId, KILL_SECONDS, Kill, LiveStream, LiveStreams, STREAM_TEXT, STREAMS_TOLD, StreamId, StreamsHeard,
+    kill_key, kill_prefix,
 };
 pub use time::UnixTime;
 pub use watch::{ConfigEnvelope, Gap, StateEvent, StateKey, StateView};

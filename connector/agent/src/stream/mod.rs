@@ -14,7 +14,13 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Shared, dial::dial, link::Tunnel, now};
+use crate::{
+    Shared,
+    dial::dial,
+    ledger::{CLOSED, Facts},
+    link::Tunnel,
+    now,
+};
 
 /// Carries one stream from its first frame to its end.
 pub(crate) async fn carry(shared: Arc<Shared>, tunnel: Arc<Tunnel>, mut stream: Stream, draining: bool) {
@@ -27,7 +33,10 @@ pub(crate) async fn carry(shared: Arc<Shared>, tunnel: Arc<Tunnel>, mut stream: 
             (Ok(_), false) => first_frame(&mut stream, limit).await,
         };
         match request {
-            Err(refusal) => refuse(&mut stream, &refusal, limit).await,
+            Err(refusal) => {
+                shared.ledger.refused(&tunnel.way(), StreamKind::Direct, &refusal, None);
+                refuse(&mut stream, &refusal, limit).await
+            }
             Ok(OpenRequest::Direct { token }) => {
                 let presented = Presented { kind: StreamKind::Direct, sid: &tunnel.sid, cnf: &tunnel.cnf };
                 open(&shared, &tunnel, stream, &token, &presented).await
@@ -60,7 +69,7 @@ where
     let granted = match admit(shared, token, presented) {
         Ok(granted) => granted,
         Err(refusal) => {
-            tracing::warn!(gateway = %tunnel.gateway, code = refusal.code(), %refusal, "stream refused");
+            shared.ledger.refused(&tunnel.way(), presented.kind, &refusal, None);
             return refuse(&mut io, &refusal, limit).await;
         }
     };
@@ -75,18 +84,21 @@ where
     let target = match dialled {
         Ok(target) => target,
         Err(refusal) => {
-            tracing::info!(resource = %granted.resource(), caller = granted.caller(), code = refusal.code(), "target not reached");
+            shared.ledger.refused(&tunnel.way(), presented.kind, &refusal, Some(&granted));
             return refuse(&mut io, &refusal, limit).await;
         }
     };
     write_frame(&mut io, &OpenReply::Open, limit).await.context("answering the caller")?;
     let at = target.peer_addr().context("the target has gone")?;
-    let mut target = tcp::Counted::new(target);
+    let entry = shared.ledger.enter(Facts::new(&granted, presented.kind, at, &tunnel.way()));
+    let mut target = tcp::Counted::new(target, entry.row());
     let ended = tokio::select! {
-        ended = target.copy(&mut io) => ended.map(|()| "closed"),
+        ended = target.copy(&mut io) => ended.map(|()| CLOSED),
         () = watch::withdrawn(shared, &granted, at, &mut lists) => Ok("no longer on the allow-list"),
+        () = entry.killed() => Ok("killed by an administrator"),
     };
-    target.log_end(&granted, tunnel, &ended);
+    target.settle(&ended);
+    entry.end(&ended);
     Ok(())
 }
 

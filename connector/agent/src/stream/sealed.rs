@@ -28,8 +28,10 @@ pub(super) async fn accept(shared: &Shared, tunnel: &Tunnel, stream: Stream) -> 
             let presented = Presented { kind: StreamKind::Sealed, sid: &tunnel.sid, cnf: &cnf };
             open(shared, tunnel, tls, &token, &presented).await
         }
-        Ok(OpenRequest::Sealed) => refuse(&mut tls, &Refusal::BadFrame, limit).await,
-        Err(refusal) => refuse(&mut tls, &refusal, limit).await,
+        Ok(OpenRequest::Sealed) | Err(_) => {
+            shared.ledger.refused(&tunnel.way(), StreamKind::Sealed, &Refusal::BadFrame, None);
+            refuse(&mut tls, &Refusal::BadFrame, limit).await
+        }
     }
 }
 
