@@ -75,14 +75,15 @@ impl Client {
             return self.send(call, &call.path).await;
         };
         let mut items = Vec::new();
-        let mut path = format!("{}?limit=1000", call.path);
+        let first = format!("{}{}limit=1000", call.path, if call.path.contains('?') { '&' } else { '?' });
+        let mut path = first.clone();
         for _ in 0..MAX_PAGES {
             let mut page = self.send(call, &path).await?;
             if let Some(Value::Array(mut more)) = page.get_mut("items").map(Value::take) {
                 items.append(&mut more);
             }
             match page.get("next").and_then(Value::as_str) {
-                Some(next) if items.len() < limit => path = format!("{}?limit=1000&after={}", call.path, encode(next)),
+                Some(next) if items.len() < limit => path = format!("{first}&after={}", encode(next)),
                 _ => {
                     items.truncate(limit);
                     return Ok(json!({ "items": items }));

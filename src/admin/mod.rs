@@ -8,6 +8,7 @@ mod integration;
 mod people;
 mod place;
 mod print;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -77,6 +78,11 @@ enum What {
     /// Hubs
     #[command(subcommand)]
     Hub(fleet::HubDo),
+    /// What runs through connectors now
+    Streams(stream::Streams),
+    /// One stream of those
+    #[command(subcommand)]
+    Stream(stream::StreamDo),
     /// What lies behind connectors
     #[command(subcommand)]
     Resource(place::ResourceDo),
@@ -111,6 +117,8 @@ impl What {
             Self::Site(what) => what.call(),
             Self::Node(what) => what.call(),
             Self::Hub(what) => what.call(),
+            Self::Streams(what) => Ok(what.call()),
+            Self::Stream(what) => Ok(what.call()),
             Self::Resource(what) => what.call(),
             Self::App(what) => what.call(),
             Self::User(what) => what.call(),

@@ -11,7 +11,7 @@ use anyhow::Context;
 use sluice_control_domain::Store;
 use sluice_control_keystore::Keystore;
 use sluice_control_server::{
-    ControlKeys, FeedService, IntegrationService, ListenerSettings, Names, Rooms, ServerParts, Tunnels,
+    ControlKeys, FeedService, IntegrationService, ListenerSettings, Names, Rooms, ServerParts, Streams, Tunnels,
     admin_api::AdminState,
     console,
     pages::{self, PagesState},
@@ -157,11 +157,13 @@ async fn start(config: &ControlConfig, home: &Home, started: Started) -> anyhow:
         console: config.names.console.clone(),
         pages: config.names.pages.clone(),
     };
-    let rooms = rooms(&store, &keys, workers, &forms, names.clone());
+    let streams = Arc::new(Streams::default());
+    let rooms = rooms(&store, &keys, workers, &streams, &forms, names.clone());
     let parts = ServerParts {
         store: Arc::clone(&store) as Arc<dyn Store>,
         keys,
         tunnels,
+        streams,
         advertised: config.advertised_address.to_string(),
         clock: Arc::new(now),
     };
@@ -238,6 +240,7 @@ fn rooms(
     store: &Arc<SqliteStore>,
     keys: &Arc<ControlKeys>,
     workers: Arc<Workers>,
+    streams: &Arc<Streams>,
     forms: &[u8; 32],
     names: Names,
 ) -> Rooms {
@@ -248,6 +251,7 @@ fn rooms(
         Arc::clone(keys) as Arc<_>,
         Arc::new(Chains(Arc::clone(store))),
         Arc::clone(&services) as Arc<dyn IntegrationService>,
+        Arc::clone(streams),
         Arc::new(now),
         names,
     );

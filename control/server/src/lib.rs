@@ -11,6 +11,7 @@ pub mod pages;
 mod record;
 mod services;
 mod strangers;
+mod streams;
 mod tunnels;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use connection::{Names, Remote, Shown};
 pub use keys::ControlKeys;
 pub use listener::{ListenerSettings, Rooms, bind, serve};
 pub use services::{CardView, FeedService, IntegrationService, ServiceError};
+pub use streams::Streams;
 pub use tunnels::{REPORT_SECONDS, TUNNELS_PER_GATEWAY, Tunnels};
 
 /// What the wire side works on.
@@ -33,6 +35,8 @@ pub struct ServerParts {
     pub keys: Arc<ControlKeys>,
     /// Tunnels that gateways hold now.
     pub tunnels: Arc<Tunnels>,
+    /// Streams that connectors carry now.
+    pub streams: Arc<Streams>,
     /// The clock.
     pub clock: Arc<dyn Fn() -> UnixTime + Send + Sync>,
     /// `host:port` at which gateways reach this listener; goes into their documents.

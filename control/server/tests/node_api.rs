@@ -459,3 +459,30 @@ async fn a_key_that_a_restore_forgot_is_told_what_to_do_and_locks_nobody() {
     assert!(body["error"]["message"].as_str().unwrap().contains("new code"), "{body}");
     assert_eq!(world.node(&known).get("/node/v1/config?after=0").await.0, 200, "it is no clone");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c5_only_connectors_tell_streams_and_only_in_short_plain_texts() {
+    let world = World::start().await;
+    let gateway = world.joined("gw-1", Role::Gateway).await;
+    let connector = world.joined("dc-1", Role::Connector).await;
+    let stream = |subject: &str| {
+        json!({
+            "id": "00000000000000ab", "since": 1, "sealed": false, "caller": "gw-1", "subject": subject,
+            "resource": "wiki", "target": "tcp:a:1", "dialled": "10.0.0.1:1", "rule": "wiki", "gateway": "gw-1",
+            "transport": "tcp", "pair": "standard", "up": 1, "down": 2,
+        })
+    };
+    let told = |streams: Vec<Value>| json!({ "total": streams.len(), "streams": streams });
+    let many = told(vec![stream("user/bob"); 1_000]);
+    assert_eq!(world.node(&gateway).post("/node/v1/streams", &told(vec![])).await.0, 403);
+    let (status, answer) = world.node(&connector).post("/node/v1/streams", &many).await;
+    assert_eq!((status, &answer["again_in"]), (200, &json!(10)), "{answer}");
+    for bad in [
+        told(vec![stream("user/bob"); 1_001]),
+        told(vec![stream("line\nbreak")]),
+        told(vec![stream(&"x".repeat(301))]),
+        json!({ "total": 1 }),
+    ] {
+        assert_eq!(world.node(&connector).post("/node/v1/streams", &bad).await.0, 400);
+    }
+}

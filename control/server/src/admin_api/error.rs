@@ -80,6 +80,11 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "conflict", "this was changed by somebody else just now; look again and repeat")
     }
 
+    /// Too much at once.
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many", message)
+    }
+
     /// Our own fault; the cause is logged, not sent.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         tracing::error!(%cause, "admin request failed");

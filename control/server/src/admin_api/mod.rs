@@ -14,6 +14,7 @@ mod owner;
 mod resources;
 mod sites;
 mod state;
+mod streams;
 mod tenants;
 mod tokens;
 mod users;
@@ -26,6 +27,8 @@ pub use nodes::revoke as revoke_node;
 pub(crate) use owner::gate;
 pub use owner::{LINK_SECONDS, OWNER_LINK_PREFIX, new_link};
 pub use state::{AdminState, Authority, Ledger, NewTenantKeys};
+pub use streams::kill as kill_stream;
+pub(crate) use streams::look as look_at_streams;
 
 use axum::{Router, extract::DefaultBodyLimit, routing::get};
 use utoipa::{
@@ -69,6 +72,8 @@ fn routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(hubs::renew_code))
         .routes(routes!(hubs::revoke_one))
         .routes(routes!(resources::add, resources::list))
+        .routes(routes!(streams::list))
+        .routes(routes!(streams::kill_one))
         .routes(routes!(apps::add, apps::list))
         .routes(routes!(users::add, users::list))
         .routes(routes!(users::disable))

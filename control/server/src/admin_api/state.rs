@@ -11,7 +11,7 @@ use sluice_control_domain::{ChangeSet, Commit, Load, OwnerLink, PLATFORM, Record
 use sluice_node_identity::{Fingerprint, TenantId, UnixTime};
 
 use super::{ApiError, model::Paging};
-use crate::{IntegrationService, Names};
+use crate::{IntegrationService, Names, Streams};
 
 /// Public halves of a new tenant's keys; the private halves stay with the [`Authority`].
 #[derive(Clone, Debug)]
@@ -59,6 +59,8 @@ pub struct AdminState {
     pub ledger: Arc<dyn Ledger>,
     /// What is done with integrations.
     pub integrations: Arc<dyn IntegrationService>,
+    /// Streams that connectors carry now; the node API fills it.
+    pub streams: Arc<Streams>,
     /// The clock.
     pub clock: Arc<dyn Fn() -> UnixTime + Send + Sync>,
     /// Control's own names, which no host of a tenant may touch.
@@ -78,11 +80,12 @@ impl AdminState {
         authority: Arc<dyn Authority>,
         ledger: Arc<dyn Ledger>,
         integrations: Arc<dyn IntegrationService>,
+        streams: Arc<Streams>,
         clock: Arc<dyn Fn() -> UnixTime + Send + Sync>,
         names: Names,
     ) -> Self {
         let owner_seen = Arc::new(AtomicBool::new(false));
-        Self { store, authority, ledger, integrations, clock, names, owner_seen, hosts: Arc::default() }
+        Self { store, authority, ledger, integrations, streams, clock, names, owner_seen, hosts: Arc::default() }
     }
 
     pub(crate) fn now(&self) -> UnixTime {

@@ -1,6 +1,7 @@
 //! Everything on the console's name: the admin API, and server-rendered pages for people over the same acts.
 
 mod session;
+mod streams;
 mod tables;
 
 use askama::Template;
@@ -46,6 +47,8 @@ pub fn router(admin: AdminState) -> Router {
         .route("/t/{tenant}/nodes/{node}/revoke", post(tables::revoke_node))
         .route("/t/{tenant}/hubs", get(tables::hubs))
         .route("/t/{tenant}/hubs/{hub}/revoke", post(tables::revoke_hub))
+        .route("/t/{tenant}/streams", get(streams::streams))
+        .route("/t/{tenant}/streams/{connector}/{id}/kill", post(streams::kill))
         .route("/logout", post(logout))
         .layer(middleware::from_fn_with_state(state.clone(), require));
     let html = Router::new()

@@ -18,12 +18,12 @@ use crate::{
     pages,
 };
 
-fn failed(error: &ApiError) -> Response {
+pub(super) fn failed(error: &ApiError) -> Response {
     pages::sorry(error.status, "This did not work", &error.message)
 }
 
 /// RFC 3339, for people.
-fn when(at: UnixTime) -> String {
+pub(super) fn when(at: UnixTime) -> String {
     let seconds = i64::try_from(at.0).unwrap_or(i64::MAX);
     let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
     let time = time::OffsetDateTime::from_unix_timestamp(seconds).ok();

@@ -11,7 +11,7 @@ use sluice_node_identity::UnixTime;
 use tower::ServiceExt;
 
 use super::{COOKIE, MAX_SESSIONS, SESSION_SECONDS, Sessions, session::cookie};
-use crate::admin_api::tests::World;
+use crate::admin_api::tests::{World, streams::stream};
 
 async fn send(
     world: &World,
@@ -151,4 +151,40 @@ fn two_session_cookies_count_as_none() {
     assert_eq!(cookie(&headers), Some("x"));
     headers.append(header::COOKIE, format!("{COOKIE}=y").parse().unwrap());
     assert_eq!(cookie(&headers), None);
+}
+
+#[tokio::test]
+async fn streams_are_shown_refreshed_and_killed_by_a_button() {
+    let (world, owner) = World::owned().await;
+    let [acme, other, _] = world.two_tenants(&owner).await;
+    let node = json!({"id": "dc-1", "role": "connector", "site": "branch"});
+    world.good("POST", "/tenants/acme/nodes", &owner, node).await;
+    world.carries("dc-1", vec![stream(1, "user/<b>"), stream(2, "user/ada")]);
+    let held = sign_in(&world, &acme).await;
+    let (status, headers, page) = send(&world, "GET", "/t/acme/streams", &held, None).await;
+    assert_eq!((status, headers[header::REFRESH].to_str().unwrap()), (StatusCode::OK, "5"));
+    assert!(
+        page.contains("dc-1/0000000000000001") && page.contains("2.0 KiB") && page.contains("10.0.0.7:80"),
+        "{page}"
+    );
+    assert!(page.contains("user/&#60;b&#62;") && !page.contains("<b>") && !page.contains("<script"));
+    // Each button says by itself, not by its place, which stream it ends.
+    assert!(page.contains("Kill<span class=\"skip\"> dc-1/0000000000000002</span>"));
+    let (_, headers, paused) = send(&world, "GET", "/t/acme/streams?connector=dc-1&paused=1", &held, None).await;
+    assert!(headers.get(header::REFRESH).is_none() && paused.contains("user/ada"));
+    let (_, _, none) = send(&world, "GET", "/t/acme/streams?connector=dc-2&site=", &held, None).await;
+    assert!(none.contains("No stream runs now"));
+    assert!(send(&world, "GET", "/t/acme/streams?connector=%22%3E", &held, None).await.0.is_client_error());
+
+    let path = "/t/acme/streams/dc-1/0000000000000001/kill";
+    assert_eq!(send(&world, "POST", path, &held, Some("csrf=AAAA".into())).await.0, StatusCode::FORBIDDEN);
+    let theirs = sign_in(&world, &other).await;
+    let (_, _, own) = send(&world, "GET", "/t/other/streams", &theirs, None).await;
+    let form = Some(format!("csrf={}", hidden(&own)));
+    assert_eq!(send(&world, "POST", path, &theirs, form).await.0, StatusCode::NOT_FOUND);
+    let form = Some(format!("csrf={}", hidden(&page)));
+    let (status, headers, _) = send(&world, "POST", path, &held, form).await;
+    assert_eq!((status, headers[header::LOCATION].to_str().unwrap()), (StatusCode::SEE_OTHER, "/t/acme/streams"));
+    let (_, audit) = world.call("GET", "/tenants/acme/audit?limit=1000", Some(&owner), None).await;
+    assert!(audit["items"].as_array().unwrap().iter().any(|entry| entry["act"] == "stream.kill"));
 }

@@ -8,6 +8,7 @@ mod nonce;
 mod peer;
 mod refusal;
 mod report;
+mod streams;
 mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -125,6 +126,7 @@ pub(crate) fn router(api: NodeApi) -> Router {
         .route("/node/v1/hub-facing", post(report::hub_facing))
         .route("/node/v1/keys", post(report::keys))
         .route("/node/v1/tunnels", post(report::tunnels))
+        .route("/node/v1/streams", post(streams::tell))
         .route("/node/v1/checkins", post(report::check_ins))
         .route("/node/v1/refusals", post(report::refusals))
         .route("/node/v1/factors/verify", post(factors::verify))

@@ -99,6 +99,7 @@ impl World {
             store: store.clone(),
             keys: keys.clone(),
             tunnels: tunnels.clone(),
+            streams: Arc::default(),
             clock: Arc::new(now),
             advertised: "192.0.2.10:8443".into(),
         };

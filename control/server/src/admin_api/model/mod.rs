@@ -3,6 +3,7 @@
 mod check;
 mod fleet;
 mod place;
+mod stream;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ use super::{MintedToken, Rights};
 pub(crate) use check::{check_host, check_label};
 pub use fleet::*;
 pub use place::*;
+pub use stream::*;
 
 /// A secret in a body: never printed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

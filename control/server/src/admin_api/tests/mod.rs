@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod fleet;
+pub(crate) mod streams;
 
 use std::sync::{
     Arc, Mutex,
@@ -90,6 +91,7 @@ impl IntegrationService for Integrations {
 pub(crate) struct World {
     pub(crate) router: Router,
     pub(crate) store: Arc<SqliteStore>,
+    pub(crate) streams: Arc<crate::Streams>,
     pub(crate) clock: Arc<AtomicU64>,
     pub(crate) link: String,
     _dir: tempfile::TempDir,
@@ -102,12 +104,13 @@ impl World {
         let clock = Arc::new(AtomicU64::new(1_000_000));
         let (link, text) = new_link(None, UnixTime(1_000_000)).unwrap();
         store.commit(ChangeSet::default().create(&link)).await.unwrap();
-        let told = Arc::clone(&clock);
+        let (told, streams) = (Arc::clone(&clock), Arc::new(crate::Streams::default()));
         let state = AdminState::new(
             Arc::clone(&store) as Arc<dyn Store>,
             Arc::new(Keys),
             Arc::new(Chains(Arc::clone(&store))),
             Arc::new(Integrations::default()),
+            Arc::clone(&streams),
             Arc::new(move || UnixTime(told.load(Ordering::SeqCst))),
             crate::Names {
                 node: "node.sluice.test".into(),
@@ -115,7 +118,7 @@ impl World {
                 pages: "pages.acme.test".into(),
             },
         );
-        Self { router: crate::console::router(state), store, clock, link: text, _dir: dir }
+        Self { router: crate::console::router(state), store, streams, clock, link: text, _dir: dir }
     }
 
     /// With an owner; gives his token.
