@@ -94,7 +94,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
     use rcgen::{CertificateParams, KeyPair, SanType};
-    use sluice_connector_mux::{Connection, write_frame};
+    use sluice_connector_mux::{Connection, End, write_frame};
     use sluice_connector_server::Limits;
     use sluice_connector_wire::{AgentHello, ClassPair, TokenSigner};
     use sluice_node_identity::StateEvent;
@@ -122,8 +122,8 @@ mod tests {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (connector, own) = (leaf("spiffe://sluice.test/tenant/acme/connector/dc-1"), leaf(name));
         let tunnel = tokio::spawn(async move { server.serve_tunnel(far, &connector, &own).await });
-        let mut agent = Connection::client(near);
-        let mut line = agent.open().await.unwrap();
+        let mut agent = Connection::over_tcp(near, End::Agent);
+        let mut line = agent.opener().open().await.unwrap();
 
         let mut view = StateView::default();
         let revoked = [("node/dc-1".to_owned(), serde_json::json!({ "revoked": true }))];

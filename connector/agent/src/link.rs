@@ -5,19 +5,18 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::{Context, bail, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls::{client::Resumption, pki_types::ServerName};
-use sluice_connector_mux::{Connection, Stream, write_frame};
+use sluice_connector_mux::{Connection, End, Metered, Stream, write_frame};
 use sluice_connector_wire::{
     ALPN_TUNNEL, AgentHello, ClassPair, GatewayEndpoint, NodeVerifier, Peer, certificate_hash,
 };
 use sluice_node_identity::{NodeId, Principal, Role, SpiffeId};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     sync::watch,
     task::{JoinHandle, JoinSet},
     time::{Instant, sleep, timeout},
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::TlsConnector;
 
 use crate::{
     Shared,
@@ -122,7 +121,7 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) -> bool {
 
 /// A connection whose other end is proved.
 struct Dialled {
-    connection: Connection<TlsStream<TcpStream>>,
+    connection: Connection,
     tunnel: Tunnel,
     /// How long the gateway's certificate is still good.
     left: Duration,
@@ -139,6 +138,7 @@ async fn prove_gateway(shared: &Shared, endpoint: &GatewayEndpoint) -> anyhow::R
     // A resumed session shows no certificate, and tokens are bound to the one shown.
     config.resumption = Resumption::disabled();
     let host = ServerName::try_from(endpoint.host.clone()).context("the gateway's host is no name or address")?;
+    let (tcp, heard) = Metered::over_tcp(tcp);
     let tls = timeout(limits.handshake, TlsConnector::from(Arc::new(config)).connect(host, tcp))
         .await
         .context("the TLS handshake took too long")?
@@ -151,7 +151,7 @@ async fn prove_gateway(shared: &Shared, endpoint: &GatewayEndpoint) -> anyhow::R
     let mut sid = [0_u8; 16];
     aws_lc_rs::rand::fill(&mut sid).context("no randomness for a session id")?;
     let tunnel = Tunnel { gateway: endpoint.id.clone(), sid: URL_SAFE_NO_PAD.encode(sid), cnf };
-    Ok(Dialled { connection: Connection::client(tls), tunnel, left })
+    Ok(Dialled { connection: Connection::over_metered_tcp(tls, End::Agent, heard), tunnel, left })
 }
 
 fn gateway_name(shared: &Shared, id: &NodeId) -> anyhow::Result<SpiffeId> {
@@ -166,7 +166,7 @@ async fn serve(shared: &Arc<Shared>, dialled: Dialled, shutdown: watch::Receiver
     let Dialled { mut connection, tunnel, left } = dialled;
     let tunnel = Arc::new(tunnel);
     let limits = &shared.pieces.limits;
-    let line = connection.open().await.context("opening the agent's line")?;
+    let line = connection.opener().open().await.context("opening the agent's line")?;
     let hello = AgentHello { sid: tunnel.sid.clone(), pair: ClassPair::default() };
     let line = hold_line(line, hello, limits.handshake, shutdown);
     let certificate_end = sleep(left);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use house::{CONNECTOR, GATEWAY, House, PATIENCE, Up, connector_name, echo, exchange, peer_leaf};
 use sluice_connector_agent::Limits;
-use sluice_connector_mux::{Connection, read_frame, write_frame};
+use sluice_connector_mux::{Connection, End, read_frame, write_frame};
 use sluice_connector_server::{DirectAsk, OpenError, TunnelServer};
 use sluice_connector_wire::{AgentHello, ClassPair, OpenRequest};
 use tokio::{
@@ -31,8 +31,8 @@ async fn tunnel_ends_with_its_connectors_certificate() {
     let short = house.authority.issue_until(&connector_name().to_string(), Duration::from_secs(2));
     let own = house.gateway.cert[0].to_vec();
     let (near, far) = tokio::io::duplex(64 * 1024);
-    let mut agent = Connection::client(near);
-    let mut line = agent.open().await.unwrap();
+    let mut agent = Connection::over_tcp(near, End::Agent);
+    let mut line = agent.opener().open().await.unwrap();
     let hello = AgentHello { sid: sid(0), pair: ClassPair::default() };
     write_frame(&mut line, &hello, PATIENCE).await.unwrap();
     let serving = timeout(PATIENCE, server.serve_tunnel(far, &short.cert[0], &own));
@@ -79,12 +79,12 @@ async fn gateway_whose_certificate_changed_during_the_handshake_gets_a_new_tunne
 }
 
 /// Connects to `server` as an agent and hands its end over after the hello.
-async fn double(house: &House, server: &TunnelServer, sid: &str) -> Connection<tokio::io::DuplexStream> {
+async fn double(house: &House, server: &TunnelServer, sid: &str) -> Connection {
     let (near, far) = tokio::io::duplex(256 * 1024);
     let (door, leaf, own) = (server.clone(), house.connector.cert[0].to_vec(), house.gateway.cert[0].to_vec());
     tokio::spawn(async move { drop(door.serve_tunnel(far, &leaf, &own).await) });
-    let mut connection = Connection::client(near);
-    let mut line = connection.open().await.unwrap();
+    let mut connection = Connection::over_tcp(near, End::Agent);
+    let mut line = connection.opener().open().await.unwrap();
     let hello = AgentHello { sid: sid.to_owned(), pair: ClassPair::default() };
     let mut live = server.live();
     let said = async {
@@ -147,8 +147,8 @@ async fn connector_has_a_bounded_number_of_tunnels_and_no_two_of_one_session() {
     // The same session again is refused; the one that has it stays.
     let (near, far) = tokio::io::duplex(64 * 1024);
     let (leaf, own) = (house.connector.cert[0].to_vec(), house.gateway.cert[0].to_vec());
-    let mut connection = Connection::client(near);
-    let mut line = connection.open().await.unwrap();
+    let mut connection = Connection::over_tcp(near, End::Agent);
+    let mut line = connection.opener().open().await.unwrap();
     let hello = AgentHello { sid: sid(3), pair: ClassPair::default() };
     let agent = async {
         let _sent = write_frame(&mut line, &hello, PATIENCE).await;

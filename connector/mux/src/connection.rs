@@ -1,84 +1,132 @@
 //! The connection under the streams.
 
-use std::{future::poll_fn, io, task::Poll};
+use std::io;
 
-use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
-use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
-use yamux::{Config, ConnectionError, Mode};
+use sluice_connector_wire::Transport;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, oneshot},
+};
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::Stream;
+use crate::{Heard, Stream, quic, tcp};
 
-/// Most streams of one connection. A peer that opens more loses the connection (so says yamux): whoever opens
-/// streams keeps well below it, because a dropped stream counts until both ends have noticed.
-pub const MAX_STREAMS: usize = 512;
-/// Receive window that the streams of one connection may take together beyond yamux's 256 KiB each, in bytes.
-pub const WINDOW_RESERVE: usize = 64 * 1024 * 1024;
-const FIRST_WINDOW: usize = yamux::DEFAULT_CREDIT as usize;
-/// Holds a frame's header and body together, so that they become one TLS record.
-const WRITE_BUFFER: usize = 32 * 1024;
-
-/// A connection. It moves only while [`Connection::next`] is being awaited.
-#[derive(Debug)]
-pub struct Connection<T> {
-    inner: yamux::Connection<Compat<BufWriter<T>>>,
+/// Which end of a connection this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Dialled; opens one stream, its line.
+    Agent,
+    /// Accepted; opens all the others.
+    Gateway,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
-    /// The agent's end.
-    pub fn client(io: T) -> Self {
-        Self::new(io, Mode::Client)
+/// A connection. Its own task moves it; dropping it ends that task and breaks every stream.
+#[derive(Debug)]
+pub struct Connection {
+    pub(crate) inbound: mpsc::Receiver<io::Result<Stream>>,
+    pub(crate) opener: Opener,
+    pub(crate) heard: Heard,
+    pub(crate) close: mpsc::Sender<oneshot::Sender<io::Result<()>>>,
+    pub(crate) transport: Transport,
+    /// Last: whoever drops this aborts it.
+    pub(crate) _driver: AbortOnDropHandle<()>,
+}
+
+impl Connection {
+    /// Over `io`, which keeps order and has finished its TLS handshake. [`Heard`] counts what `io` gives and takes.
+    pub fn over_tcp<T>(io: T, end: End) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (io, heard) = crate::Metered::new(io);
+        tcp::drive(io, end, heard)
     }
 
-    /// The gateway's end.
-    pub fn server(io: T) -> Self {
-        Self::new(io, Mode::Server)
+    /// As [`Connection::over_tcp`] where bytes are counted elsewhere, best below TLS ([`Metered::over_tcp`]): a record
+    /// that is still arriving on a slow line counts there already.
+    ///
+    /// [`Metered::over_tcp`]: crate::Metered::over_tcp
+    pub fn over_metered_tcp<T>(io: T, end: End, heard: Heard) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        tcp::drive(io, end, heard)
     }
 
-    fn new(io: T, mode: Mode) -> Self {
-        let mut config = Config::default();
-        // The order matters: each setter checks itself against the other's value.
-        config.set_max_connection_receive_window(None);
-        config.set_max_num_streams(MAX_STREAMS);
-        config.set_max_connection_receive_window(Some(MAX_STREAMS * FIRST_WINDOW + WINDOW_RESERVE));
-        let io = BufWriter::with_capacity(WRITE_BUFFER, io).compat();
-        Self { inner: yamux::Connection::new(io, config, mode) }
+    /// Over a QUIC connection whose handshake is done and whose peer is proved.
+    #[must_use]
+    pub fn over_quic(connection: quinn::Connection, end: End) -> Self {
+        quic::drive(connection, end)
     }
 
-    /// The next stream that the other end opens; `None` when it has closed the connection. May be cancelled and
-    /// called again.
+    /// The next stream that the other end opens; `None` when the connection was closed, then for ever. May be cancelled
+    /// and called again.
     ///
     /// # Errors
-    /// The connection is broken.
+    /// The connection broke.
     pub async fn next(&mut self) -> Option<io::Result<Stream>> {
-        let next = poll_fn(|cx| self.inner.poll_next_inbound(cx)).await?;
-        Some(next.map(Stream::new).map_err(broken))
+        self.inbound.recv().await
     }
 
-    /// Opens a stream; the other end hears of it with the first bytes written.
-    ///
-    /// # Errors
-    /// `WouldBlock` when too many are unanswered; otherwise the connection is broken.
-    pub async fn open(&mut self) -> io::Result<Stream> {
-        poll_fn(|cx| match self.inner.poll_new_outbound(cx) {
-            Poll::Ready(opened) => Poll::Ready(opened.map(Stream::new).map_err(broken)),
-            // Waiting here would stop `next`, which brings the answers.
-            Poll::Pending => Poll::Ready(Err(io::ErrorKind::WouldBlock.into())),
-        })
-        .await
+    /// Opens streams, also from other tasks. It may outlive the connection; then it opens none.
+    #[must_use]
+    pub fn opener(&self) -> Opener {
+        self.opener.clone()
     }
 
-    /// Says goodbye.
+    /// What has been heard of the other end.
+    #[must_use]
+    pub fn heard(&self) -> Heard {
+        self.heard.clone()
+    }
+
+    /// What carries it.
+    #[must_use]
+    pub const fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Says goodbye: takes no new streams, sends what streams have been given to send, and ends.
     ///
     /// # Errors
     /// The connection was broken.
     pub async fn close(&mut self) -> io::Result<()> {
-        poll_fn(|cx| self.inner.poll_close(cx)).await.map_err(broken)
+        let (done, closed) = oneshot::channel();
+        if self.close.send(done).await.is_err() {
+            return Ok(());
+        }
+        // A driver that ends without an answer has closed.
+        closed.await.unwrap_or(Ok(()))
     }
 }
 
-fn broken(error: ConnectionError) -> io::Error {
-    match error {
-        ConnectionError::Io(error) => error,
-        other => io::Error::other(other),
+/// Opens streams on one connection.
+#[derive(Clone, Debug)]
+pub struct Opener(pub(crate) Way);
+
+#[derive(Clone, Debug)]
+pub(crate) enum Way {
+    Tcp(mpsc::Sender<tcp::OpenRequest>),
+    Quic(quic::QuicOpener),
+}
+
+impl Opener {
+    /// Opens a stream; the other end hears of it with the first bytes written.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the other end takes no more at present; otherwise the connection is closed or broken.
+    pub async fn open(&self) -> io::Result<Stream> {
+        match &self.0 {
+            Way::Tcp(driver) => {
+                let (reply, opened) = oneshot::channel();
+                driver.send(reply).await.map_err(|_| gone())?;
+                opened.await.map_err(|_| gone())?
+            }
+            Way::Quic(opener) => opener.open(),
+        }
     }
+}
+
+pub(crate) fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the tunnel's connection has ended")
 }

@@ -1,11 +1,19 @@
-//! One tunnel connection carrying many streams (yamux), and frames on any of them.
+//! One connection of a tunnel, whatever carries it: many streams, datagrams, and frames on any of them.
 //!
-//! Used by both ends of a tunnel; what may travel in a stream is theirs to decide.
+//! Used by both ends of a tunnel; what may travel in a stream is theirs to decide. The two transports differ in nothing
+//! that a user of [`Connection`], [`Stream`] or [`Datagrams`] can see.
 
 mod connection;
+mod datagrams;
 mod frame;
+mod heard;
+pub mod quic;
 mod stream;
+mod tcp;
 
-pub use connection::{Connection, MAX_STREAMS, WINDOW_RESERVE};
+pub use connection::{Connection, End, Opener};
+pub use datagrams::{Datagrams, MAX_DATAGRAM};
 pub use frame::{read_frame, write_frame};
+pub use heard::{Heard, Metered};
 pub use stream::Stream;
+pub use tcp::{MAX_STREAMS, WINDOW_RESERVE};

@@ -1,24 +1,34 @@
-//! A yamux stream as tokio I/O.
+//! A stream of either transport as tokio I/O.
 
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use futures::io::{AsyncRead as _, AsyncWrite as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// One stream. Dropping it without shutting it down resets it.
+use crate::{Datagrams, quic::QuicStream, tcp::TcpStream};
+
+/// One stream.
+///
+/// Shutting it down ends our direction and leaves the other's open. Dropping it without a shutdown resets it; the other
+/// end's reset, or the connection's end, is an error and never looks like the end of the stream. What the other end
+/// still sends after a drop is thrown away, and it learns of that by an error in writing.
 #[derive(Debug)]
-pub struct Stream {
-    inner: yamux::Stream,
-    shut: bool,
+pub struct Stream(pub(crate) Kind);
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Tcp(TcpStream),
+    Quic(QuicStream),
 }
 
 impl Stream {
-    pub(crate) const fn new(inner: yamux::Stream) -> Self {
-        Self { inner, shut: false }
+    /// The stream carries datagrams from here on. Both ends must say so at the same place in the stream.
+    #[must_use]
+    pub fn into_datagrams(self) -> Datagrams {
+        Datagrams::new(self)
     }
 }
 
@@ -27,29 +37,32 @@ impl AsyncRead for Stream {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        let read = ready!(Pin::new(&mut self.inner).poll_read(cx, buf.initialize_unfilled()))?;
-        // yamux reports a reset, and a lost connection, as the end of the stream. A clean end before our own leaves
-        // the stream half open; if it is closed altogether, bytes may be missing.
-        if read == 0 && !self.shut && self.inner.is_closed() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        match &mut self.0 {
+            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Quic(stream) => stream.poll_read(cx, buf),
         }
-        buf.advance(read);
-        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        match &mut self.0 {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Quic(stream) => stream.poll_write(cx, buf),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        match &mut self.0 {
+            Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Quic(_) => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.inner).poll_close(cx))?;
-        self.shut = true;
-        Poll::Ready(Ok(()))
+        match &mut self.0 {
+            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Quic(stream) => Poll::Ready(stream.shutdown()),
+        }
     }
 }

@@ -38,5 +38,3 @@ impl Default for Limits {
 
 /// Buffer of each direction of a relay, in bytes.
 pub(crate) const COPY_BUFFER: usize = 32 * 1024;
-/// Open requests waiting at one tunnel.
-pub(crate) const OPEN_QUEUE: usize = 64;

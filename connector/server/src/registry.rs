@@ -2,19 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use sluice_connector_mux::Stream;
+use sluice_connector_mux::{Opener, Stream};
 use sluice_node_identity::{NodeId, api::LiveTunnel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{Limits, OPEN_QUEUE};
-
-/// Asks a tunnel's task for a stream.
-pub(crate) type OpenRequest = oneshot::Sender<io::Result<Stream>>;
+use crate::limits::Limits;
 
 /// One tunnel as others see it.
 #[derive(Clone, Debug)]
@@ -24,7 +20,7 @@ pub(crate) struct Tunnel {
     /// Hash of the certificate that this gateway showed when the tunnel began.
     pub(crate) cnf: String,
     pub(crate) close: CancellationToken,
-    opener: mpsc::Sender<OpenRequest>,
+    opener: Opener,
     streams: Arc<Semaphore>,
 }
 
@@ -36,23 +32,15 @@ pub(crate) struct Opened {
 }
 
 impl Tunnel {
-    pub(crate) fn new(
-        connector: NodeId,
-        sid: String,
-        cnf: String,
-        limits: &Limits,
-    ) -> (Self, mpsc::Receiver<OpenRequest>) {
-        let (opener, requests) = mpsc::channel(OPEN_QUEUE);
+    pub(crate) fn new(connector: NodeId, sid: String, cnf: String, opener: Opener, limits: &Limits) -> Self {
         let streams = Arc::new(Semaphore::new(limits.streams_per_tunnel));
-        (Self { connector, sid, cnf, close: CancellationToken::new(), opener, streams }, requests)
+        Self { connector, sid, cnf, close: CancellationToken::new(), opener, streams }
     }
 
     /// Opens a stream; `None` when the tunnel is full or gone.
     pub(crate) async fn open(&self) -> Option<Opened> {
         let room = self.streams.clone().try_acquire_owned().ok()?;
-        let (reply, answer) = oneshot::channel();
-        self.opener.try_send(reply).ok()?;
-        let stream = answer.await.ok()?.ok()?;
+        let stream = self.opener.open().await.ok()?;
         Some(Opened { stream, room })
     }
 
@@ -168,14 +156,17 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use sluice_connector_mux::{Connection, End};
+
     use super::*;
 
-    #[test]
-    fn a_connectors_newest_tunnel_is_asked_first_however_busy_it_is() {
+    #[tokio::test]
+    async fn a_connectors_newest_tunnel_is_asked_first_however_busy_it_is() {
         let (registry, limits) = (Registry::default(), Limits::default());
         let mut ends = Vec::new();
         let mut add = |connector: &str, sid: &str, busy: u32| {
-            let (tunnel, end) = Tunnel::new(connector.parse().unwrap(), sid.to_owned(), String::new(), &limits);
+            let end = Connection::over_tcp(tokio::io::duplex(1024).0, End::Gateway);
+            let tunnel = Tunnel::new(connector.parse().unwrap(), sid.to_owned(), String::new(), end.opener(), &limits);
             tunnel.streams.clone().try_acquire_many_owned(busy).unwrap().forget();
             registry.insert(tunnel, &limits).unwrap();
             ends.push(end);

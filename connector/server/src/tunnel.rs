@@ -7,16 +7,15 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sluice_connector_mux::{Connection, Stream, read_frame};
+use sluice_connector_mux::{Connection, End, Stream, read_frame};
 use sluice_connector_wire::{AgentHello, Peer, certificate_hash};
 use sluice_node_identity::{NodeId, Principal, Role, UnixTime};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    sync::mpsc,
     time::timeout,
 };
 
-use crate::{TunnelServer, registry::OpenRequest, registry::Tunnel};
+use crate::{TunnelServer, registry::Tunnel};
 
 impl TunnelServer {
     /// Runs a tunnel until it ends. `io` has finished mutual TLS 1.3 with ALPN `sluice-tunnel/1` against the node
@@ -27,23 +26,23 @@ impl TunnelServer {
     /// The peer is not a connector of this gateway's tenant, says nothing in time, speaks out of turn, or is gone.
     pub async fn serve_tunnel<T>(&self, io: T, agent_leaf: &[u8], own_leaf: &[u8]) -> anyhow::Result<()>
     where
-        T: AsyncRead + AsyncWrite + Unpin,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let limits = &self.shared.limits;
         let peer = Peer::from_leaf(agent_leaf)?;
         let connector = self.connector(&peer)?;
-        let mut connection = Connection::server(io);
+        let mut connection = Connection::over_tcp(io, End::Gateway);
         let greet = greet(&mut connection, limits.handshake);
         let (hello, agent_line) = timeout(limits.handshake, greet).await.context("no hello in time")??;
         ensure!(is_session_id(&hello.sid), "the agent's session id is not 128 bits of base64url");
         let cnf = certificate_hash(own_leaf);
-        let (tunnel, requests) = Tunnel::new(connector.clone(), hello.sid.clone(), cnf, limits);
+        let tunnel = Tunnel::new(connector.clone(), hello.sid.clone(), cnf, connection.opener(), limits);
         let close = tunnel.close.clone();
         let registered = Registered { server: self, id: self.shared.registry.insert(tunnel, limits)?, sid: hello.sid };
         tracing::info!(%connector, "tunnel is up");
         let left = Duration::from_secs(peer.not_after.since(UnixTime::from(SystemTime::now())));
         let ended = tokio::select! {
-            ended = serve(&mut connection, requests, agent_line, &registered) => ended,
+            ended = serve(&mut connection, agent_line, &registered) => ended,
             () = close.cancelled() => Err(anyhow::anyhow!("closed by this gateway")),
             () = tokio::time::sleep(left) => Err(anyhow::anyhow!("the connector's certificate has ended")),
         };
@@ -86,13 +85,9 @@ impl Drop for Registered<'_> {
 }
 
 /// The agent's first stream and what it says on it.
-async fn greet<T>(connection: &mut Connection<T>, limit: Duration) -> anyhow::Result<(AgentHello, Stream)>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
+async fn greet(connection: &mut Connection, limit: Duration) -> anyhow::Result<(AgentHello, Stream)> {
     let Some(first) = connection.next().await else { bail!("the agent closed the tunnel without a hello") };
     let mut first = first.context("tunnel broke before its hello")?;
-    // The connection only moves while it is being polled, so both are waited for at once.
     let hello = tokio::select! {
         hello = read_frame(&mut first, limit) => hello.context("reading the agent's hello")?,
         other = connection.next() => return Err(out_of_turn(other)),
@@ -100,16 +95,8 @@ where
     Ok((hello, first))
 }
 
-/// Opens streams on request until the connection ends. An agent that shuts its own line down wants no new ones.
-async fn serve<T>(
-    connection: &mut Connection<T>,
-    mut requests: mpsc::Receiver<OpenRequest>,
-    mut agent_line: Stream,
-    registered: &Registered<'_>,
-) -> anyhow::Result<()>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
+/// Waits until the connection ends. An agent that shuts its own line down wants no new streams.
+async fn serve(connection: &mut Connection, mut agent_line: Stream, registered: &Registered<'_>) -> anyhow::Result<()> {
     let mut draining = false;
     loop {
         tokio::select! {
@@ -117,11 +104,6 @@ where
                 None => return Ok(()),
                 other => return Err(out_of_turn(other)),
             },
-            Some(reply) = requests.recv() => {
-                let opened = if draining { Err(io::ErrorKind::WouldBlock.into()) } else { connection.open().await };
-                // The one who asked may have gone; then the stream goes too.
-                drop(reply.send(opened));
-            }
             said = agent_line.read_u8(), if !draining => {
                 ensure!(said.is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof), "the agent spoke out of turn");
                 registered.withdraw();

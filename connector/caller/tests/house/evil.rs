@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use sluice_connector_mux::{Connection, Stream, read_frame, write_frame};
+use sluice_connector_mux::{Connection, End, Stream, read_frame, write_frame};
 use sluice_connector_wire::{ALPN_TUNNEL, AgentHello, OpenReply, Peer, RelayOpen};
 use sluice_node_identity::Principal;
 use tokio::{
@@ -85,7 +85,7 @@ impl Evil {
 async fn hold(tls: TlsStream<TcpStream>, known: &Mutex<BTreeMap<String, (String, Opener)>>) {
     let peer = Peer::from_leaf(&peer_leaf(&tls)).unwrap();
     let Principal::Node { id, .. } = peer.name.principal else { panic!("not a node") };
-    let mut connection = Connection::server(tls);
+    let mut connection = Connection::over_tcp(tls, End::Gateway);
     let mut first = connection.next().await.unwrap().unwrap();
     let hello: AgentHello = tokio::select! {
         hello = read_frame(&mut first, PATIENCE) => hello.unwrap(),
@@ -96,7 +96,7 @@ async fn hold(tls: TlsStream<TcpStream>, known: &Mutex<BTreeMap<String, (String,
     loop {
         tokio::select! {
             next = connection.next() => if next.is_none_or(|next| next.is_err()) { return },
-            Some(reply) = requests.recv() => reply.send(connection.open().await.unwrap()).unwrap(),
+            Some(reply) = requests.recv() => reply.send(connection.opener().open().await.unwrap()).unwrap(),
         }
     }
 }
