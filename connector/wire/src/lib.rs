@@ -11,6 +11,7 @@ mod jws;
 mod keeper;
 mod pair;
 mod peer;
+pub mod race;
 mod refusal;
 mod sign;
 mod spent;
