@@ -174,8 +174,8 @@ fn c2_address_that_never_rests_makes_no_dial_storm() {
     world.change(Change::Udp(0, false));
     world.change(Change::Udp(1, false));
     // The checks count the dials of each minute.
-    for n in 0..600 {
-        world.change(Change::Move(n % 2));
+    for n in 0..600_u32 {
+        world.change(Change::Move(u8::from(n % 2 == 0)));
         world.run_for(Duration::from_millis(200));
     }
     assert!(within(&mut world, secs(31), |world| world.works(STANDARD)));
