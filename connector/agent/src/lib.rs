@@ -8,6 +8,7 @@ mod link;
 mod pause;
 mod position;
 mod quiet;
+mod resolve;
 mod stream;
 
 use std::{
@@ -30,6 +31,8 @@ use tokio::{
 };
 
 use crate::{ledger::Ledger, position::PositionFile};
+
+pub use crate::resolve::{BadDns, DnsServer, DnsSettings, DnsSuffix, Resolver};
 
 /// How often refusals that were counted instead of logged are summed up in the log.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
@@ -55,6 +58,8 @@ pub struct Pieces {
     pub state_dir: PathBuf,
     /// Own networks in which gateways may lie; the document cannot widen them.
     pub gateway_networks: Vec<IpNetwork>,
+    /// Who resolves names.
+    pub dns: DnsSettings,
     /// Bounds.
     pub limits: Limits,
 }
@@ -130,7 +135,7 @@ struct Shared {
     lists: watch::Sender<u64>,
     streams: Arc<Semaphore>,
     ledger: Arc<Ledger>,
-    resolving: Arc<Semaphore>,
+    resolver: Resolver,
 }
 
 impl Agent {
@@ -154,7 +159,7 @@ impl Agent {
             lists: watch::Sender::new(0),
             streams: Arc::new(Semaphore::new(pieces.limits.streams)),
             ledger: Arc::default(),
-            resolving: Arc::new(Semaphore::new(pieces.limits.resolving)),
+            resolver: Resolver::new(&pieces.dns, pieces.limits.resolving, pieces.limits.resolve)?,
             pieces,
         };
         Ok(Self { shared: Arc::new(shared) })

@@ -4,6 +4,7 @@
 //! resolved again between check and dial may answer differently (DNS rebinding).
 
 mod kind;
+mod turns;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,6 +12,7 @@ use ipnetwork::IpNetwork;
 use thiserror::Error;
 
 pub use kind::Kind;
+pub use turns::in_turns;
 
 /// Most addresses of one target that are looked at.
 pub const MAX_ADDRESSES: usize = 16;

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::{collection::vec, prelude::*};
-use sluice_node_reach::{DialGuard, Kind, MAX_ADDRESSES, NotPermitted};
+use sluice_node_reach::{DialGuard, Kind, MAX_ADDRESSES, NotPermitted, in_turns};
 
 fn guard(networks: &[&str]) -> DialGuard {
     DialGuard::new(networks.iter().map(|network| network.parse().unwrap()))
@@ -227,6 +227,24 @@ proptest! {
         let list: Vec<IpAddr> = list.into_iter().map(IpAddr::V4).collect();
         if let Ok(permitted) = guard(&["10.0.0.0/8"]).permit(&list, 9) {
             prop_assert!(permitted.addresses().iter().all(|at| at.port() == 9 && list.contains(&at.ip())));
+        }
+    }
+}
+
+proptest! {
+    /// Nothing is lost or added; within a family the order stays; no family waits while the other has two turns.
+    #[test]
+    fn families_take_turns(addresses in vec(any::<IpAddr>(), 0..20)) {
+        let turns = in_turns(&addresses);
+        let family = |all: &[IpAddr], four: bool| all.iter().copied().filter(|at| at.is_ipv4() == four).collect::<Vec<_>>();
+        for four in [true, false] {
+            prop_assert_eq!(family(&turns, four), family(&addresses, four));
+        }
+        prop_assert_eq!(turns.first(), addresses.first());
+        for (at, pair) in turns.windows(2).enumerate() {
+            if pair[0].is_ipv4() == pair[1].is_ipv4() {
+                prop_assert!(family(&turns[at + 1..], !pair[0].is_ipv4()).is_empty());
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A gateway, a connector, control and targets on loopback, with real certificates and sockets.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests; each file uses a part")]
 
+pub(crate) mod dns;
 pub(crate) mod evil;
 
 use std::{
@@ -24,7 +25,7 @@ use rustls::{
     sign::CertifiedKey,
     version::TLS13,
 };
-use sluice_connector_agent::{Agent, Limits, Pieces};
+use sluice_connector_agent::{Agent, DnsSettings, Limits, Pieces};
 use sluice_connector_caller::{Gateway, SealedCaller};
 use sluice_connector_server::{DirectAsk, DirectStream, OpenError, TunnelServer};
 use sluice_connector_wire::{
@@ -125,6 +126,7 @@ pub(crate) struct House {
     pub(crate) connector: Arc<CertifiedKey>,
     pub(crate) control: Arc<CertifiedKey>,
     pub(crate) state: TempDir,
+    pub(crate) dns: DnsSettings,
 }
 
 impl House {
@@ -138,6 +140,7 @@ impl House {
             connector: authority.issue(&connector_name().to_string()),
             control: authority.issue("spiffe://sluice.test/control"),
             state: tempfile::tempdir().unwrap(),
+            dns: DnsSettings::default(),
             authority,
         }
     }
@@ -196,6 +199,7 @@ impl House {
             server: Arc::new(move || Ok(server.clone())),
             state_dir: self.state.path().to_owned(),
             gateway_networks: vec!["127.0.0.1/32".parse().unwrap()],
+            dns: self.dns.clone(),
             limits,
         }
     }
@@ -279,7 +283,15 @@ impl Up {
         limits: Limits,
         server_limits: sluice_connector_server::Limits,
     ) -> Self {
-        let house = House::new();
+        Self::in_house(House::new(), rules, limits, server_limits).await
+    }
+
+    pub(crate) async fn in_house(
+        house: House,
+        rules: Vec<AllowRule>,
+        limits: Limits,
+        server_limits: sluice_connector_server::Limits,
+    ) -> Self {
         let server = house.tunnel_server(server_limits);
         let gateway = run_gateway(&house, server.clone()).await;
         let agent = house.agent(limits);

@@ -1,20 +1,14 @@
 //! Reaching a target: resolve here, ask the dial guard, connect to the address that was checked.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+mod race;
+
+use std::{io, net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use sluice_connector_wire::{GatewayEndpoint, Granted, Protocol, Refusal};
-use sluice_node_reach::{DialGuard, MAX_ADDRESSES};
+use sluice_node_reach::DialGuard;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 
 use crate::Shared;
 
@@ -26,12 +20,7 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// Connects to a gateway. Its place comes from the document, so it passes the same guard as every other dial.
 pub(crate) async fn dial_gateway(shared: &Shared, endpoint: &GatewayEndpoint) -> anyhow::Result<TcpStream> {
-    let addresses = match endpoint.host.parse::<IpAddr>() {
-        Ok(address) => vec![address],
-        Err(_) => {
-            resolve(shared, endpoint.host.clone(), endpoint.port).await.context("resolving the gateway's name")?
-        }
-    };
+    let addresses = shared.resolver.resolve(&endpoint.host).await.context("resolving the gateway's name")?;
     let guard = DialGuard::new(shared.pieces.gateway_networks.iter().copied());
     let permitted = guard.permit(&addresses, endpoint.port).context("the gateway's address (gateway_networks)")?;
     timeout(shared.pieces.limits.handshake, connect(permitted.addresses()))
@@ -46,10 +35,7 @@ pub(crate) async fn dial(shared: &Shared, granted: &Granted) -> Result<TcpStream
     if target.protocol != Protocol::Tcp {
         return Err(Refusal::NotAllowed);
     }
-    let addresses = match target.host.parse::<IpAddr>() {
-        Ok(address) => vec![address],
-        Err(_) => resolve(shared, target.host.clone(), target.port).await?,
-    };
+    let addresses = shared.resolver.resolve(&target.host).await?;
     let guard = DialGuard::new(granted.networks().to_vec());
     let permitted = guard.permit(&addresses, target.port).map_err(|why| {
         tracing::debug!(resource = %granted.resource(), caller = granted.caller(), %why, "dial guard refused a target");
@@ -58,33 +44,12 @@ pub(crate) async fn dial(shared: &Shared, granted: &Granted) -> Result<TcpStream
     timeout(shared.pieces.limits.connect, connect(permitted.addresses())).await.map_err(|_| Refusal::TimedOut)?
 }
 
-async fn resolve(shared: &Shared, host: String, port: u16) -> Result<Vec<IpAddr>, Refusal> {
-    let room = Arc::clone(&shared.resolving).try_acquire_owned().map_err(|_| Refusal::Busy)?;
-    // The system's resolver cannot be cancelled, so the room is kept until it has really answered.
-    let lookup = tokio::spawn(async move {
-        let found = lookup_host((host.as_str(), port)).await.map(|all| all.take(MAX_ADDRESSES).collect::<Vec<_>>());
-        drop(room);
-        found
-    });
-    let found = timeout(shared.pieces.limits.resolve, lookup).await.map_err(|_| Refusal::Unresolved)?;
-    let found: io::Result<Vec<SocketAddr>> = found.map_err(|_| Refusal::Unresolved)?;
-    let addresses: Vec<IpAddr> = found.map_err(|_| Refusal::Unresolved)?.iter().map(SocketAddr::ip).collect();
-    if addresses.is_empty() { Err(Refusal::Unresolved) } else { Ok(addresses) }
-}
-
 async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Refusal> {
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(tcp) => {
-                if let Err(error) = tcp.set_nodelay(true).and_then(|()| keep_alive(&tcp)) {
-                    tracing::debug!(%error, "socket options were not taken");
-                }
-                return Ok(tcp);
-            }
-            Err(error) => tracing::debug!(%error, "a target's address did not answer"),
-        }
+    let tcp = race::connect(addresses).await?;
+    if let Err(error) = tcp.set_nodelay(true).and_then(|()| keep_alive(&tcp)) {
+        tracing::debug!(%error, "socket options were not taken");
     }
-    Err(Refusal::Unreachable)
+    Ok(tcp)
 }
 
 /// Notices a peer that vanished without a word.
