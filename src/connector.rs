@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::Context;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
-use sluice_connector_agent::{Agent, Limits, Pieces};
+use sluice_connector_agent::{Agent, DnsSettings, Limits, Pieces};
 use sluice_connector_wire::{ALPN_TUNNEL, ConnectorDocument};
 use sluice_node_client::{Judge, Node, Ready};
 use sluice_node_identity::{ConfigEnvelope, Role};
@@ -26,13 +26,14 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config: ConnectorConfig = config::load(&args.role.config)?;
     let limits = config.agent().map_err(|error| ConfigError::invalid(&args.role.config, error))?;
+    let dns = config.dns().map_err(|error| ConfigError::invalid(&args.role.config, error))?;
     if args.role.check {
         config::print_effective(&config)?;
         return Ok(ExitCode::SUCCESS);
     }
     let ready = Ready::new(config.control.settings(&config.state_dir))?;
     node::confine("connector", &config.state_dir, &config.user)?;
-    node::runtime()?.block_on(serve(ready, config.state_dir, config.gateway_networks, limits))?;
+    node::runtime()?.block_on(serve(ready, config.state_dir, config.gateway_networks, dns, limits))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -40,11 +41,12 @@ async fn serve(
     ready: Ready,
     state_dir: PathBuf,
     gateway_networks: Vec<IpNetwork>,
+    dns: DnsSettings,
     limits: Limits,
 ) -> anyhow::Result<()> {
     let stop = node::shutdown()?;
     let Some(node) = node::start(ready, Role::Connector, &stop).await? else { return Ok(()) };
-    let agent = Agent::open(pieces(&node, state_dir, gateway_networks, limits))?;
+    let agent = Agent::open(pieces(&node, state_dir, gateway_networks, dns, limits))?;
     let judge: Judge = {
         let agent = agent.clone();
         Arc::new(move |envelope| apply(&agent, envelope))
@@ -53,7 +55,13 @@ async fn serve(
     Ok(())
 }
 
-fn pieces(node: &Node, state_dir: PathBuf, gateway_networks: Vec<IpNetwork>, limits: Limits) -> Pieces {
+fn pieces(
+    node: &Node,
+    state_dir: PathBuf,
+    gateway_networks: Vec<IpNetwork>,
+    dns: DnsSettings,
+    limits: Limits,
+) -> Pieces {
     let (client, server) = (node.clone(), node.clone());
     Pieces {
         name: node::spiffe(node.name()),
@@ -63,6 +71,7 @@ fn pieces(node: &Node, state_dir: PathBuf, gateway_networks: Vec<IpNetwork>, lim
         server: Arc::new(move || server.server_config_with(&[]).context("the node's TLS cannot be set up")),
         state_dir,
         gateway_networks,
+        dns,
         limits,
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ipnetwork::IpNetwork;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sluice_connector_agent::{BadDns, DnsServer, DnsSettings, DnsSuffix};
 
 use super::{NodeSection, node};
 
@@ -24,9 +25,35 @@ pub(crate) struct ConnectorConfig {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(crate) gateway_networks: Vec<IpNetwork>,
+    /// Who resolves the targets' names; without servers the system's resolver does. Names that servers named here
+    /// answer for are looked up nowhere else, not in `/etc/hosts` either, and no search domain is added.
+    #[serde(default)]
+    dns: Dns,
     /// Bounds.
     #[serde(default)]
     pub(crate) limits: Limits,
+}
+
+/// Who resolves the targets' names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Dns {
+    /// DNS servers for every name: `address`, `address:port`, `udp:address:port` or `tcp:address:port`.
+    #[schemars(with = "Vec<String>")]
+    servers: Vec<DnsServer>,
+    /// DNS servers for the names at and below one name; the longest that fits decides.
+    suffix: Vec<Suffix>,
+}
+
+/// DNS servers for a part of the names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Suffix {
+    /// Lower-case name without dots at its ends, such as `corp.test`.
+    name: String,
+    /// As `dns.servers`.
+    #[schemars(with = "Vec<String>")]
+    servers: Vec<DnsServer>,
 }
 
 /// Bounds on what gateways can make the connector hold.
@@ -47,6 +74,18 @@ impl Default for Limits {
 }
 
 impl ConnectorConfig {
+    /// Who resolves names.
+    ///
+    /// # Errors
+    /// [`BadDns`].
+    pub(crate) fn dns(&self) -> Result<DnsSettings, BadDns> {
+        let suffix = |suffix: &Suffix| DnsSuffix { name: suffix.name.clone(), servers: suffix.servers.clone() };
+        let dns = &self.dns;
+        let settings = DnsSettings { servers: dns.servers.clone(), suffixes: dns.suffix.iter().map(suffix).collect() };
+        settings.check()?;
+        Ok(settings)
+    }
+
     /// What the agent needs to know.
     ///
     /// # Errors

@@ -145,3 +145,24 @@ fn waits_without_end_are_refused() {
     assert!(connector("drain_seconds = 86400").is_ok());
     assert!(connector("drain_seconds = 86401").is_err());
 }
+
+#[test]
+fn c5_dns_servers_of_the_connector_are_read_or_refused_with_their_key() {
+    let read = |dns: &str| {
+        let config = toml::from_str::<connector::ConnectorConfig>(&format!("state_dir = \"/x\"\n{dns}"));
+        config.map_err(|error| error.to_string()).and_then(|config| config.dns().map_err(|error| error.to_string()))
+    };
+    let both =
+        "[dns]\nservers = [\"10.0.0.53\"]\n[[dns.suffix]]\nname = \"corp.test\"\nservers = [\"tcp:[fd00::53]:53\"]";
+    let settings = read(both).unwrap();
+    assert_eq!((settings.servers.len(), settings.suffixes.len()), (1, 1));
+    assert!(read("").unwrap().servers.is_empty());
+    for (bad, word) in [
+        ("[dns]\nservers = [\"dns.corp.test\"]", "no DNS server"),
+        ("[[dns.suffix]]\nname = \"Corp.test\"\nservers = [\"10.0.0.53\"]", "no DNS suffix"),
+        ("[[dns.suffix]]\nname = \"corp.test\"\nservers = []", "no servers"),
+    ] {
+        let refused = read(bad).unwrap_err();
+        assert!(refused.contains(word), "{refused}");
+    }
+}
