@@ -12,7 +12,7 @@ mod resolve;
 mod stream;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -234,6 +234,18 @@ impl Shared {
         // A panic while judging leaves at worst a token spent that opened nothing.
         self.gatekeeper.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The stored position of the lists of the connector `name` (a SPIFFE ID), as [`Agent::open`] reads it.
+///
+/// # Errors
+/// When it is there and cannot be read.
+pub fn kept_position(
+    state_dir: &Path,
+    name: &str,
+    policy_thumbprint: &str,
+) -> anyhow::Result<Option<sluice_connector_wire::ListPosition>> {
+    PositionFile::new(state_dir, name, policy_thumbprint).read()
 }
 
 fn now() -> UnixTime {

@@ -249,7 +249,7 @@ async fn c4_malicious_gateway_cannot_retarget_to_another_connector() {
         ..house.pieces(Limits::default())
     };
     let other = Agent::open(pieces).unwrap();
-    let document = house.document_for("dc-2", siege.evil.address, 1, control_only(&siege.target));
+    let document = house.document_for("dc-2", siege.evil.address, 1, control_only(&siege.target), now().plus(3600));
     other.apply(&document).unwrap();
     let (_stop, stopped) = watch::channel(false);
     tokio::spawn(async move { other.run(stopped).await });

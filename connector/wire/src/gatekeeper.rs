@@ -11,8 +11,8 @@ use ipnetwork::IpNetwork;
 use sluice_node_identity::{ResourceId, UnixTime};
 
 use crate::{
-    AllowList, AllowListKeeper, Caller, CallerKind, CheckedList, ListPosition, ListRefused, Refusal, SignedAllowList,
-    StreamClaims, StreamKind, Target,
+    AllowList, AllowListKeeper, AllowRule, Caller, CallerKind, CheckedList, ListPosition, ListRefused, Question,
+    Refusal, SignedAllowList, StreamClaims, StreamKind, Target,
     frame::MAX_FRAME,
     jws::{TYP_STREAM, Unverified},
     spent::{NotSpent, SpentTokens, TokenId},
@@ -43,6 +43,7 @@ pub struct Presented<'a> {
 #[derive(Debug)]
 pub struct Granted {
     kid: String,
+    rule: String,
     claims: StreamClaims,
     networks: Vec<IpNetwork>,
 }
@@ -58,6 +59,12 @@ impl Granted {
     #[must_use]
     pub fn networks(&self) -> &[IpNetwork] {
         &self.networks
+    }
+
+    /// Name of the first rule that lets it pass, for logs.
+    #[must_use]
+    pub fn rule(&self) -> &str {
+        &self.rule
     }
 
     /// Which resource was asked for.
@@ -227,20 +234,29 @@ impl Spent {
         if list.list().not_after < now {
             return Err(Refusal::ListExpired);
         }
-        let networks = networks_for(list.list(), &claims).ok_or(Refusal::NotAllowed)?;
-        Ok(Granted { kid, claims, networks })
+        let (rule, networks) = passing(list.list(), &claims, now).ok_or(Refusal::NotAllowed)?;
+        Ok(Granted { kid, rule, claims, networks })
     }
 }
 
 impl CheckedList {
     /// The networks in which a stream that was granted before may lie now; `None` when it, or the key that asked for
-    /// it, is on the list no longer.
+    /// it, is on the list no longer, or at this hour not. (A list's own end lets running streams be.)
     #[must_use]
-    pub fn still_allows(&self, granted: &Granted) -> Option<Vec<IpNetwork>> {
+    pub fn still_allows(&self, granted: &Granted, now: UnixTime) -> Option<Vec<IpNetwork>> {
         if !self.knows(&granted.kid, &granted.claims.iss) {
             return None;
         }
-        networks_for(self.list(), &granted.claims)
+        passing(self.list(), &granted.claims, now).map(|(_, networks)| networks)
+    }
+
+    /// The moment at which [`Self::still_allows`] may say less than now: hours or an exception end. `None` when only
+    /// another list can change it.
+    #[must_use]
+    pub fn next_change(&self, granted: &Granted, now: UnixTime) -> Option<UnixTime> {
+        let asked = question(&granted.claims);
+        let holding = self.list().rules.iter().filter(|rule| rule.allows(&asked, now));
+        holding.filter_map(|rule| rule.holds_until(now)).min()
     }
 
     fn knows(&self, kid: &str, caller: &str) -> bool {
@@ -282,13 +298,14 @@ fn token_id(jti: &str) -> Option<[u8; 16]> {
     URL_SAFE_NO_PAD.decode(jti).ok()?.try_into().ok()
 }
 
-/// The networks of every rule that lets these claims pass; `None` when there is no such rule.
-fn networks_for(list: &AllowList, claims: &StreamClaims) -> Option<Vec<IpNetwork>> {
-    let mut rules = list
-        .rules
-        .iter()
-        .filter(|rule| rule.resource == claims.res && rule.lets(&claims.iss) && rule.covers(&claims.tgt))
-        .peekable();
-    rules.peek()?;
-    Some(rules.flat_map(|rule| rule.networks.iter().copied()).collect())
+const fn question(claims: &StreamClaims) -> Question<'_> {
+    Question { caller: claims.iss.as_str(), resource: Some(&claims.res), target: &claims.tgt }
+}
+
+/// The first rule that lets these claims pass, and the networks of all that do; `None` when there is no such rule.
+fn passing(list: &AllowList, claims: &StreamClaims, now: UnixTime) -> Option<(String, Vec<IpNetwork>)> {
+    let asked = question(claims);
+    let mut rules = list.rules.iter().filter(|rule| rule.allows(&asked, now)).peekable();
+    let first = rules.peek()?.name().to_owned();
+    Some((first, rules.flat_map(AllowRule::own_networks).collect()))
 }

@@ -1,6 +1,6 @@
 //! Keeps the newest allow-list: believes only the tenant's policy key, never goes back, says when it has expired.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use sluice_node_identity::{Fingerprint, NodeId, TenantId, UnixTime};
 use thiserror::Error;
 
 use crate::{
-    AllowList, Caller, CallerKind, SignedAllowList,
+    AllowList, Caller, CallerKind, RuleFault, SignedAllowList,
     jwk::VerifyingKey,
     jws::{TYP_ALLOW_LIST, TYP_SUCCESSION, Unverified},
     sign::CONTROL,
@@ -73,17 +73,28 @@ pub enum ListRefused {
     #[error("two different allow-lists have the same epoch and version")]
     SameVersion,
     /// Past its end.
-    #[error("the allow-list ended {0} s ago")]
+    #[error(
+        "the allow-list ended {0} s ago by this connector's clock; set that clock, or have a new list signed when it \
+         is right"
+    )]
     Expired(u64),
     /// Good for too long.
-    #[error("the allow-list is good for more than 7 days; check the clocks")]
-    TooLong,
+    #[error(
+        "the allow-list ends {0} s later than one that is signed now may, by this connector's clock; that clock is \
+         probably at least so much behind control's"
+    )]
+    TooLong(u64),
     /// A caller's record does not fit together.
     #[error("caller '{0}' of the allow-list has a wrong kind, key id, algorithm or key")]
     BadCaller(String),
     /// A rule nobody could mean.
-    #[error("the rule for '{0}' in the allow-list has a host pattern that is not a name, an address or *.suffix")]
-    BadRule(String),
+    #[error("rule '{rule}' of the allow-list {fault}")]
+    BadRule {
+        /// Its name.
+        rule: String,
+        /// What is wrong with it.
+        fault: RuleFault,
+    },
 }
 
 /// A list whose signature, order and content were checked.
@@ -161,13 +172,14 @@ impl AllowListKeeper {
         self.check_order(&list, &digest)?;
         check_life(&list, now)?;
         let callers = check_callers(&list)?;
-        check_rules(&list)?;
+        check_rules(&list, now)?;
         self.position = Some(ListPosition { epoch: list.epoch, version: list.version, digest, policy_key: thumbprint });
         self.current = Some(Arc::new(CheckedList { list, callers }));
         Ok(())
     }
 
-    /// Walks from the join code's key to the one that signed the list.
+    /// Walks from the join code's key to the one that signed the list. A node that joined later than a change of keys
+    /// knows a later key: what lies before it in the succession is nothing to it.
     fn policy_key(&self, signed: &SignedAllowList) -> Result<VerifyingKey, ListRefused> {
         if signed.succession.len() > MAX_SUCCESSION {
             return Err(ListRefused::Malformed);
@@ -175,7 +187,7 @@ impl AllowListKeeper {
         let mut at = self.anchor.clone();
         let last_used = self.position.as_ref().map_or(&self.anchor, |position| &position.policy_key);
         let mut passed = at == *last_used;
-        for step in &signed.succession {
+        for step in signed.succession.iter().skip_while(|step| !is_from(step, &self.anchor)) {
             at = successor(step, &at)?;
             passed |= at == *last_used;
         }
@@ -200,6 +212,13 @@ impl AllowListKeeper {
     }
 }
 
+/// Whether `step` claims to be signed by the key with this thumbprint.
+fn is_from(step: &str, thumbprint: &str) -> bool {
+    let jws = Unverified::parse(step, MAX_SUCCESSION_BYTES, TYP_SUCCESSION).ok();
+    let key = jws.and_then(|jws| VerifyingKey::from_jwk(jws.header.jwk.as_ref()?).ok());
+    key.is_some_and(|key| key.thumbprint() == thumbprint)
+}
+
 /// The thumbprint of the key that `step` says follows `before`.
 fn successor(step: &str, before: &str) -> Result<String, ListRefused> {
     let jws =
@@ -215,8 +234,9 @@ fn check_life(list: &AllowList, now: UnixTime) -> Result<(), ListRefused> {
     if list.not_after < now {
         return Err(ListRefused::Expired(now.since(list.not_after)));
     }
-    if list.not_after.since(now) > MAX_LIST_LIFE + LIST_LEEWAY {
-        return Err(ListRefused::TooLong);
+    let left = list.not_after.since(now);
+    if left > MAX_LIST_LIFE + LIST_LEEWAY {
+        return Err(ListRefused::TooLong(left - MAX_LIST_LIFE));
     }
     Ok(())
 }
@@ -245,11 +265,16 @@ fn check_callers(list: &AllowList) -> Result<Vec<(Caller, VerifyingKey)>, ListRe
     Ok(checked)
 }
 
-fn check_rules(list: &AllowList) -> Result<(), ListRefused> {
-    match list.rules.iter().find(|rule| !rule.has_sound_host()) {
-        Some(rule) => Err(ListRefused::BadRule(rule.resource.to_string())),
-        None => Ok(()),
+fn check_rules(list: &AllowList, now: UnixTime) -> Result<(), ListRefused> {
+    let mut names = BTreeSet::new();
+    for rule in &list.rules {
+        let bad = |fault| ListRefused::BadRule { rule: rule.name().to_owned(), fault };
+        rule.check(now, LIST_LEEWAY).map_err(bad)?;
+        if !rule.name.is_empty() && !names.insert(rule.name.as_str()) {
+            return Err(bad(RuleFault::Name));
+        }
     }
+    Ok(())
 }
 
 /// `cnf` of a certificate: SHA-256 of its DER, base64url.

@@ -39,13 +39,17 @@ pub enum Refusal {
     #[error("the token is bound to another certificate than the one that presents it; connect again")]
     WrongCertificate,
     /// Too late.
-    #[error("the token ended {skew} s ago; check the clocks of caller and connector")]
+    #[error(
+        "the token ended {skew} s ago by the connector's clock: that one is ahead, or the caller's is behind; set both"
+    )]
     Expired {
         /// Seconds past its end.
         skew: u64,
     },
     /// Too early.
-    #[error("the token was issued {skew} s in the future; check the clocks of caller and connector")]
+    #[error(
+        "the token was issued {skew} s in the future by the connector's clock: that one is behind, or the caller's is ahead; set both"
+    )]
     FromTheFuture {
         /// Seconds until its beginning.
         skew: u64,

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use sluice_node_identity::{NodeId, ResourceId, UnixTime};
 
-use crate::{Protocol, allow::is_host};
+use crate::{Protocol, rule::is_host};
 
 /// Claims of a stream token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ mod world;
 use proptest::prelude::*;
 use serde_json::json;
 use sluice_connector_wire::{
-    AllowList, AllowListKeeper, Caller, CallerKind, ListRefused, PolicyKey, SignedAllowList, TokenSigner,
+    AllowList, AllowListKeeper, Caller, CallerKind, ListRefused, PolicyKey, RuleFault, SignedAllowList, TokenSigner,
     sign_allow_list, sign_succession,
 };
 use sluice_node_identity::UnixTime;
@@ -119,7 +119,7 @@ fn c5_list_past_its_end_or_good_for_too_long_is_refused() {
             .unwrap()
     };
     assert_eq!(keeper.offer(&ending(NOW - 9), now()), Err(ListRefused::Expired(9)));
-    assert_eq!(keeper.offer(&ending(NOW + 7 * DAY + 301), now()), Err(ListRefused::TooLong));
+    assert_eq!(keeper.offer(&ending(NOW + 7 * DAY + 301), now()), Err(ListRefused::TooLong(301)));
     keeper.offer(&ending(NOW + 7 * DAY + 300), now()).unwrap();
 }
 
@@ -178,7 +178,7 @@ fn c5_rules_nobody_could_mean_refuse_the_whole_list() {
         let signed = sign_allow_list(&list, &world.policy, Vec::new()).unwrap();
         assert_eq!(
             world.fresh_keeper(None).offer(&signed, now()),
-            Err(ListRefused::BadRule("roundup".to_owned())),
+            Err(ListRefused::BadRule { rule: "roundup".to_owned(), fault: RuleFault::Host }),
             "{host}"
         );
     }

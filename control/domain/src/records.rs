@@ -265,14 +265,7 @@ impl ResourceRecord {
     pub fn rule(&self, gateways: &[NodeId]) -> AllowRule {
         let users = gateways.iter().filter(|_| self.for_users).map(ToString::to_string);
         let control = self.for_control.then(|| "control".to_owned());
-        AllowRule {
-            resource: self.id.clone(),
-            protocol: self.target.protocol,
-            host: self.target.host.clone(),
-            port: self.target.port,
-            callers: users.chain(control).collect(),
-            networks: self.networks.clone(),
-        }
+        AllowRule::new(self.id.clone(), &self.target, users.chain(control).collect(), self.networks.clone())
     }
 }
 

@@ -29,6 +29,11 @@ impl StateDir {
         Ok(Self(path.to_owned()))
     }
 
+    /// One that is there already, or is not: nothing is made.
+    pub(crate) fn existing(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
     /// The file `name`, or `None` when there is none. A damaged one is an error, not nothing: a node must not
     /// silently forget who it is.
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {

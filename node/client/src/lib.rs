@@ -10,6 +10,7 @@ mod follow;
 mod gate;
 mod identity;
 mod join;
+mod kept;
 mod key;
 mod node;
 mod pause;
@@ -20,6 +21,7 @@ mod tls;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 pub use call::CallError;
+pub use kept::{Kept, kept};
 pub use node::{Node, Ready};
 
 /// Where a node keeps its identity and how it reaches control.

@@ -94,7 +94,7 @@ where
     let mut target = tcp::Counted::new(target, entry.row());
     let ended = tokio::select! {
         ended = target.copy(&mut io) => ended.map(|()| CLOSED),
-        () = watch::withdrawn(shared, &granted, at, &mut lists) => Ok("no longer on the allow-list"),
+        () = watch::withdrawn(shared, &granted, at, &mut lists) => Ok("no longer allowed"),
         () = entry.killed() => Ok("killed by an administrator"),
     };
     target.settle(&ended);

@@ -29,8 +29,8 @@ use sluice_connector_agent::{Agent, DnsSettings, Limits, Pieces};
 use sluice_connector_caller::{Gateway, SealedCaller};
 use sluice_connector_server::{DirectAsk, DirectStream, OpenError, TunnelServer};
 use sluice_connector_wire::{
-    ALPN_RELAY, ALPN_TUNNEL, AllowList, AllowRule, ConnectorDocument, GatewayEndpoint, Peer, PolicyKey, Protocol,
-    TokenSigner, sign_allow_list,
+    ALPN_RELAY, ALPN_TUNNEL, AllowList, AllowRule, ConnectorDocument, GatewayEndpoint, Peer, PolicyKey, TokenSigner,
+    sign_allow_list,
 };
 use sluice_node_identity::{NodeId, SpiffeId, UnixTime};
 use tempfile::TempDir;
@@ -151,19 +151,24 @@ impl House {
 
     /// A rule: resource, target, callers, networks.
     pub(crate) fn rule(resource: &str, target: &str, callers: &[&str], networks: &[&str]) -> AllowRule {
-        let target: sluice_connector_wire::Target = target.parse().unwrap();
-        AllowRule {
-            resource: resource.parse().unwrap(),
-            protocol: Protocol::Tcp,
-            host: target.host,
-            port: target.port,
-            callers: callers.iter().map(|id| (*id).to_owned()).collect(),
-            networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
-        }
+        let networks = networks.iter().map(|network| network.parse().unwrap()).collect();
+        let callers = callers.iter().map(|id| (*id).to_owned()).collect();
+        AllowRule::new(resource.parse().unwrap(), &target.parse().unwrap(), callers, networks)
     }
 
     pub(crate) fn document(&self, gateway: SocketAddr, version: u64, rules: Vec<AllowRule>) -> ConnectorDocument {
-        self.document_for(CONNECTOR, gateway, version, rules)
+        self.document_for(CONNECTOR, gateway, version, rules, now().plus(3600))
+    }
+
+    /// One whose list ends then.
+    pub(crate) fn document_until(
+        &self,
+        gateway: SocketAddr,
+        version: u64,
+        rules: Vec<AllowRule>,
+        not_after: UnixTime,
+    ) -> ConnectorDocument {
+        self.document_for(CONNECTOR, gateway, version, rules, not_after)
     }
 
     pub(crate) fn document_for(
@@ -172,13 +177,14 @@ impl House {
         gateway: SocketAddr,
         version: u64,
         rules: Vec<AllowRule>,
+        not_after: UnixTime,
     ) -> ConnectorDocument {
         let list = AllowList {
             tenant: "acme".parse().unwrap(),
             connector: connector.parse().unwrap(),
             epoch: 1,
             version,
-            not_after: now().plus(3600),
+            not_after,
             callers: vec![self.gateway_signer().caller(), control_signer().caller()],
             rules,
         };

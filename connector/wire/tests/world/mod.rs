@@ -46,13 +46,16 @@ impl World {
         let other_pkcs8 = ed25519();
         let other = TokenSigner::gateway("dmz-2", &other_pkcs8).unwrap();
         let control = TokenSigner::control(rsa()).unwrap();
-        let rule = |resource: &str, host: &str, port, callers: &[&str]| AllowRule {
+        let rule = |resource: &str, host: &str, port: u16, callers: &[&str]| AllowRule {
+            name: String::new(),
             resource: resource.parse().unwrap(),
             protocol: Protocol::Tcp,
             host: host.to_owned(),
-            port,
+            ports: port.into(),
             callers: callers.iter().map(|id| (*id).to_owned()).collect(),
             networks: vec!["10.9.0.0/16".parse().unwrap()],
+            times: Vec::new(),
+            exception: None,
         };
         let list = AllowList {
             tenant: "acme".parse().unwrap(),

@@ -1,4 +1,4 @@
-//! The connector role: the node client and the agent, wired together.
+//! The role: the node client and the agent, wired together.
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -15,19 +15,12 @@ use crate::{
     node,
 };
 
-/// Arguments of `sluice connector`.
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    #[command(flatten)]
-    role: RoleArgs,
-}
-
 /// Runs it.
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config: ConnectorConfig = config::load(&args.role.config)?;
-    let limits = config.agent().map_err(|error| ConfigError::invalid(&args.role.config, error))?;
-    let dns = config.dns().map_err(|error| ConfigError::invalid(&args.role.config, error))?;
-    if args.role.check {
+pub(super) fn run(args: &RoleArgs) -> anyhow::Result<ExitCode> {
+    let config: ConnectorConfig = config::load(&args.config)?;
+    let limits = config.agent().map_err(|error| ConfigError::invalid(&args.config, error))?;
+    let dns = config.dns().map_err(|error| ConfigError::invalid(&args.config, error))?;
+    if args.check {
         config::print_effective(&config)?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -1,0 +1,498 @@
+//! Rules against a model that knows nothing of how they are judged: hosts, ports, hours, exceptions, order.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod world;
+
+use proptest::prelude::*;
+use serde_json::json;
+use sluice_connector_wire::{
+    AllowList, AllowRule, Caller, ConnectorDocument, Day, Decision, Exception, Granted, Hours, ListRefused,
+    MAX_EXCEPTION, Ports, Presented, Protocol, Question, Refusal, RuleFault, StreamClaims, StreamKind, Target, Verdict,
+    WeeklyWindow, explain, hours, list_changes, sign_allow_list, sign_stream_token,
+};
+use sluice_node_identity::UnixTime;
+use world::{DAY, GATEWAY, NOW, World};
+
+/// Friday 2027-01-15 08:00:00 UTC.
+const FRIDAY: u64 = NOW;
+const WEEK: u64 = 7 * DAY;
+
+fn rule(resource: &str, target: &str) -> AllowRule {
+    let target: Target = target.parse().unwrap();
+    AllowRule::new(resource.parse().unwrap(), &target, vec![GATEWAY.to_owned()], Vec::new())
+}
+
+fn at(rules: Vec<AllowRule>) -> (World, AllowList) {
+    let mut world = World::new();
+    let list = AllowList { version: 2, rules, ..world.list.clone() };
+    world.offer(&list).unwrap();
+    (world, list)
+}
+
+fn ask(world: &mut World, resource: &str, target: &str, now: u64) -> Result<Granted, Refusal> {
+    world.serial = world.serial.wrapping_add(1);
+    let now = UnixTime(now);
+    let claims = StreamClaims {
+        res: resource.parse().unwrap(),
+        tgt: target.parse().unwrap(),
+        iat: now,
+        exp: now.plus(30),
+        ..world.claims()
+    };
+    let token = sign_stream_token(&claims, &world.gateway).unwrap();
+    let presented = Presented { kind: StreamKind::Direct, sid: &world.sid, cnf: &world.gateway_cnf };
+    world.keeper.admit(&token, &presented, now)
+}
+
+#[test]
+fn c5_ports_networks_and_transport_are_as_the_rule_says() {
+    let ranged = AllowRule { ports: Ports { from: 1433, to: 1434 }, ..rule("sql", "tcp:sql.dc.test:1433") };
+    let network = AllowRule { host: "10.1.0.0/16".into(), ports: "3389".parse().unwrap(), ..rule("rdp", "tcp:x:3389") };
+    let wide6 = AllowRule { host: "2001:db8:7::/48".into(), ..rule("six", "tcp:x:22") };
+    let (mut world, _) = at(vec![ranged, network, wide6, rule("ntp", "udp:ntp.dc.test:123")]);
+    for (resource, target) in [
+        ("sql", "tcp:sql.dc.test:1433"),
+        ("sql", "tcp:sql.dc.test:1434"),
+        ("rdp", "tcp:10.1.255.7:3389"),
+        ("six", "tcp:[2001:db8:7::1]:22"),
+        ("ntp", "udp:ntp.dc.test:123"),
+    ] {
+        ask(&mut world, resource, target, NOW).expect(target);
+    }
+    for (resource, target) in [
+        ("sql", "tcp:sql.dc.test:1432"),
+        ("sql", "tcp:sql.dc.test:1435"),
+        ("sql", "udp:sql.dc.test:1434"),
+        ("rdp", "tcp:10.2.0.1:3389"),
+        ("rdp", "tcp:[::ffff:10.1.0.1]:3389"),
+        ("rdp", "tcp:ten-one.dc.test:3389"),
+        ("six", "tcp:[2001:db8:8::1]:22"),
+        ("ntp", "tcp:ntp.dc.test:123"),
+        ("sql", "udp:ntp.dc.test:123"),
+    ] {
+        assert_eq!(ask(&mut world, resource, target, NOW).unwrap_err(), Refusal::NotAllowed, "{target}");
+    }
+    // A network that is the target need not be named a second time for the dial guard.
+    let granted = ask(&mut world, "rdp", "tcp:10.1.0.9:3389", NOW).unwrap();
+    assert_eq!(granted.networks(), ["10.1.0.0/16".parse().unwrap()]);
+    assert_eq!(granted.rule(), "rdp");
+}
+
+#[test]
+fn c5_hours_open_and_close_a_rule_and_tell_when() {
+    let office: WeeklyWindow = "mon-fri 06:00-18:00".parse().unwrap();
+    let (mut world, _) = at(vec![AllowRule { times: vec![office], ..rule("desk", "tcp:desk.dc.test:443") }]);
+    let granted = ask(&mut world, "desk", "tcp:desk.dc.test:443", FRIDAY).unwrap();
+    let closing = UnixTime(FRIDAY + 10 * 3600);
+    assert_eq!(world.keeper.list().unwrap().next_change(&granted, UnixTime(FRIDAY)), Some(closing));
+    assert!(world.keeper.list().unwrap().still_allows(&granted, UnixTime(closing.0 - 1)).is_some());
+    assert_eq!(world.keeper.list().unwrap().still_allows(&granted, closing), None);
+    assert_eq!(ask(&mut world, "desk", "tcp:desk.dc.test:443", closing.0).unwrap_err(), Refusal::NotAllowed);
+    // Monday six o'clock, not a second before.
+    let monday = closing.0 + 60 * 3600;
+    ask(&mut world, "desk", "tcp:desk.dc.test:443", monday - 1).unwrap_err();
+    ask(&mut world, "desk", "tcp:desk.dc.test:443", monday).unwrap();
+}
+
+#[test]
+fn g7_an_exception_ends_at_its_second_also_for_what_runs_and_needs_no_new_list() {
+    let until = UnixTime(NOW + 3600);
+    let exception = Some(Exception { made: UnixTime(NOW), until });
+    let one = AllowRule { name: "exception/x1".into(), exception, ..rule("roundup", "tcp:roundup.dc.test:22") };
+    let (mut world, _) = at(vec![rule("roundup", "tcp:roundup.dc.test:8080"), one]);
+    let always = ask(&mut world, "roundup", "tcp:roundup.dc.test:8080", NOW).unwrap();
+    let granted = ask(&mut world, "roundup", "tcp:roundup.dc.test:22", NOW).unwrap();
+    assert_eq!((always.rule(), granted.rule()), ("roundup", "exception/x1"));
+    assert_eq!(world.keeper.list().unwrap().next_change(&granted, UnixTime(NOW)), Some(until));
+    assert_eq!(world.keeper.list().unwrap().next_change(&always, UnixTime(NOW)), None);
+    assert!(world.keeper.list().unwrap().still_allows(&granted, UnixTime(until.0 - 1)).is_some());
+    assert_eq!(world.keeper.list().unwrap().still_allows(&granted, until), None);
+    assert!(world.keeper.list().unwrap().still_allows(&always, until).is_some());
+    assert_eq!(ask(&mut world, "roundup", "tcp:roundup.dc.test:22", until.0).unwrap_err(), Refusal::NotAllowed);
+}
+
+#[test]
+fn g7_the_agent_refuses_a_list_with_an_exception_of_more_than_a_day_whoever_signed_it() {
+    let offer = |made: u64, until: u64| {
+        let mut world = World::new();
+        let exception = Some(Exception { made: UnixTime(made), until: UnixTime(until) });
+        let list = AllowList {
+            version: 2,
+            rules: vec![AllowRule { exception, ..rule("r", "tcp:r.dc.test:22") }],
+            ..world.list.clone()
+        };
+        let refused = world.offer(&list).err()?;
+        assert_eq!(world.keeper.list().unwrap().list(), &world.list, "a refused list changes nothing");
+        let ListRefused::BadRule { rule, fault } = refused else { panic!("{refused}") };
+        assert_eq!(rule, "r");
+        Some(fault)
+    };
+    assert_eq!(offer(NOW, NOW + MAX_EXCEPTION), None);
+    assert_eq!(offer(NOW, NOW + MAX_EXCEPTION + 1), Some(RuleFault::Exception(MAX_EXCEPTION + 1)));
+    assert_eq!(offer(NOW, NOW), Some(RuleFault::Exception(0)));
+    assert_eq!(offer(NOW + 300, NOW + 400), None);
+    let future = offer(NOW + 301, NOW + 400).unwrap();
+    assert_eq!(future, RuleFault::Future(301));
+    assert!(future.to_string().contains("301 s") && future.to_string().contains("this connector's clock"), "{future}");
+    // One that is over is no fault: it is what a connector finds on its disk after a long sleep.
+    assert_eq!(offer(NOW - 2 * MAX_EXCEPTION, NOW - MAX_EXCEPTION), None);
+}
+
+#[test]
+fn c5_rules_with_ports_hours_or_names_nobody_could_mean_refuse_the_whole_list() {
+    let good = rule("r", "tcp:r.dc.test:22");
+    let window = |days: &[Day], from, to| WeeklyWindow { days: days.to_vec(), from, to };
+    let times = |windows: Vec<WeeklyWindow>| AllowRule { times: windows, ..good.clone() };
+    let host = |host: &str| AllowRule { host: host.into(), ..good.clone() };
+    let name = |name: &str| AllowRule { name: name.into(), ..good.clone() };
+    let cases = [
+        (AllowRule { ports: 0.into(), ..good.clone() }, RuleFault::Ports),
+        (AllowRule { ports: Ports { from: 2, to: 1 }, ..good.clone() }, RuleFault::Ports),
+        (host("10.0.0.0/0"), RuleFault::Host),
+        (host("0.0.0.0/0"), RuleFault::Host),
+        (host("10.1.2.3/16"), RuleFault::Host),
+        (host("10.1.0.0/33"), RuleFault::Host),
+        (host("10.1.0.0/255.255.0.0"), RuleFault::Host),
+        (host("web.test/24"), RuleFault::Host),
+        (times(vec![window(&[], 0, 60)]), RuleFault::Times),
+        (times(vec![window(&[Day::Tue, Day::Mon], 0, 60)]), RuleFault::Times),
+        (times(vec![window(&[Day::Mon, Day::Mon], 0, 60)]), RuleFault::Times),
+        (times(vec![window(&[Day::Mon], 60, 60)]), RuleFault::Times),
+        (times(vec![window(&[Day::Mon], 60, 1441)]), RuleFault::Times),
+        (times(vec![window(&[Day::Mon], 1440, 60)]), RuleFault::Times),
+        (times(vec![window(&[Day::Mon], 60, 0)]), RuleFault::Times),
+        (times(vec![window(&[Day::Mon], 0, 1); 33]), RuleFault::Times),
+        (name("a b"), RuleFault::Name),
+        (name("evil\n"), RuleFault::Name),
+        (name(&"x".repeat(129)), RuleFault::Name),
+    ];
+    for (bad, fault) in cases {
+        let mut world = World::new();
+        let list = AllowList { version: 2, rules: vec![bad.clone()], ..world.list.clone() };
+        let refused = world.offer(&list);
+        assert!(
+            matches!(&refused, Err(ListRefused::BadRule { fault: found, .. }) if *found == fault),
+            "{bad:?} {refused:?}"
+        );
+    }
+    let mut world = World::new();
+    let twice = AllowList { version: 2, rules: vec![name("one"), name("one")], ..world.list.clone() };
+    assert!(matches!(world.offer(&twice), Err(ListRefused::BadRule { fault: RuleFault::Name, .. })));
+    world.offer(&AllowList { rules: vec![name("one"), name("two"), good.clone(), good], ..twice }).unwrap();
+}
+
+#[test]
+fn c4_c5_a_list_refused_for_a_wrong_clock_names_the_skew_and_whose_clock() {
+    let world = World::new();
+    let signed = sign_allow_list(&world.list, &world.policy, Vec::new()).unwrap();
+    let behind = world.fresh_keeper(None).offer(&signed, UnixTime(NOW - 700)).unwrap_err();
+    assert_eq!(behind, ListRefused::TooLong(700));
+    let ahead = world.fresh_keeper(None).offer(&signed, UnixTime(world.list.not_after.0 + 700)).unwrap_err();
+    for said in [behind, ahead].map(|refused| refused.to_string()) {
+        assert!(said.contains("700 s") && said.contains("this connector's clock"), "{said}");
+    }
+    // Five minutes either way are no reason to lose a list; tokens say so at once.
+    world.fresh_keeper(None).offer(&signed, UnixTime(NOW - 300)).unwrap();
+    let mut world = World::new();
+    let token = sign_stream_token(&world.claims(), &world.gateway).unwrap();
+    let presented = Presented { kind: StreamKind::Direct, sid: &world.sid.clone(), cnf: &world.gateway_cnf.clone() };
+    let behind = world.keeper.admit(&token, &presented, UnixTime(NOW - 300)).unwrap_err().to_string();
+    assert!(behind.contains("300 s") && behind.contains("the connector's clock: that one is behind"), "{behind}");
+    let ahead = world.keeper.admit(&token, &presented, UnixTime(NOW + 330)).unwrap_err().to_string();
+    assert!(ahead.contains("300 s") && ahead.contains("the connector's clock: that one is ahead"), "{ahead}");
+}
+
+fn question(target: &str) -> Question<'static> {
+    let target = Box::leak(Box::new(target.parse::<Target>().unwrap()));
+    Question { caller: GATEWAY, resource: None, target }
+}
+
+#[test]
+fn c5_explain_gives_every_rules_verdict_and_what_decides() {
+    let closed = AllowRule { times: vec!["sat 00:00-24:00".parse().unwrap()], ..rule("shut", "tcp:web.dc.test:443") };
+    let over = Exception { made: UnixTime(NOW - 100), until: UnixTime(NOW - 50) };
+    let rules = vec![
+        rule("host", "tcp:other.dc.test:443"),
+        rule("udp", "udp:web.dc.test:443"),
+        rule("port", "tcp:web.dc.test:444"),
+        AllowRule { callers: vec!["dmz-2".into()], ..rule("caller", "tcp:web.dc.test:443") },
+        closed,
+        AllowRule { name: "exception/x".into(), exception: Some(over), ..rule("gone", "tcp:web.dc.test:443") },
+    ];
+    let (_, mut list) = at(rules);
+    let asked = question("tcp:web.dc.test:443");
+    let said = explain(&list, &asked, UnixTime(NOW));
+    let verdicts: Vec<Verdict> = said.rules.iter().map(|judged| judged.verdict).collect();
+    let opens = UnixTime(NOW + 16 * 3600);
+    assert_eq!(
+        verdicts,
+        [
+            Verdict::OtherHost,
+            Verdict::OtherProtocol,
+            Verdict::OtherPort,
+            Verdict::OtherCaller,
+            Verdict::Closed { opens },
+            Verdict::Over { since: over.until },
+        ]
+    );
+    assert_eq!(said.decision, Decision::NoRule);
+    assert!(said.decision.to_string().contains("denied by default"), "{}", said.decision);
+    assert!(said.rules[4].verdict.to_string().contains("2027-01-16 00:00:00Z"), "{}", said.rules[4].verdict);
+    list.rules.push(rule("web", "tcp:web.dc.test:443"));
+    let said = explain(&list, &asked, UnixTime(NOW));
+    assert!(said.allowed() && said.decision.to_string().starts_with("allowed by rule web"), "{}", said.decision);
+    let stranger = Question { caller: "dmz-9", ..asked };
+    assert_eq!(explain(&list, &stranger, UnixTime(NOW)).decision, Decision::UnknownCaller);
+    let late = explain(&list, &asked, list.not_after.plus(9));
+    assert_eq!(late.decision, Decision::ListEnded { ago: 9 });
+}
+
+#[test]
+fn c5_what_a_list_changes_is_said_line_by_line() {
+    let world = World::new();
+    let mut after = world.list.clone();
+    after.rules[0].ports = Ports { from: 8080, to: 8090 };
+    after.callers.retain(|caller: &Caller| caller.id != "dmz-2");
+    let said = list_changes(Some(&world.list), &after);
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(said[0].starts_with("- caller dmz-2 with the EdDSA key "), "{said:?}");
+    assert_eq!(said[1], "- rule roundup: tcp roundup.dc.test port 8080 for dmz-1, control; in 10.9.0.0/16");
+    assert_eq!(said[2], "+ rule roundup: tcp roundup.dc.test port 8080-8090 for dmz-1, control; in 10.9.0.0/16");
+    assert!(list_changes(Some(&world.list), &world.list).is_empty());
+    let new = list_changes(None, &world.list);
+    assert_eq!(new.len(), world.list.rules.len() + world.list.callers.len());
+    assert!(new.iter().all(|line| line.starts_with('+')));
+}
+
+/// Documents as they are written today, and as they were before ports, hours and exceptions: both must be read for
+/// ever.
+#[test]
+fn c5_documents_of_schema_1_are_read_as_they_were_written() {
+    let first: ConnectorDocument = serde_json::from_str(include_str!("fixtures/connector-1.json")).unwrap();
+    assert_eq!(first.gateways[0].port, 443);
+    let rule: AllowRule = serde_json::from_value(json!({
+        "resource": "roundup", "protocol": "tcp", "host": "roundup.dc.test", "port": 8080,
+        "callers": ["dmz-1"], "networks": ["10.9.0.0/16"]
+    }))
+    .unwrap();
+    assert_eq!((rule.ports, rule.name(), rule.exception), (8080.into(), "roundup", None));
+    let full: AllowRule = serde_json::from_str(include_str!("fixtures/rule-1.json")).unwrap();
+    assert_eq!(full.ports, Ports { from: 1433, to: 1434 });
+    assert_eq!(full.times[0].to_string(), "mon-fri 22:00-04:00");
+    assert_eq!(full.exception.unwrap().until, UnixTime(1_800_003_600));
+    let written: serde_json::Value = serde_json::to_value(&full).unwrap();
+    assert_eq!(written, serde_json::from_str::<serde_json::Value>(include_str!("fixtures/rule-1.json")).unwrap());
+    assert!(serde_json::from_value::<AllowRule>(json!({ "port": 1, "ports": 2 })).is_err());
+}
+
+/// Whether the minute `minute` of the week (0: Monday 00:00) lies in a window, by walking through it.
+fn in_window(window: &WeeklyWindow, minute: u64) -> bool {
+    window.days.iter().any(|day| {
+        let mut at = (*day as u64) * 1440 + u64::from(window.from);
+        loop {
+            if at % (7 * 1440) == minute {
+                return true;
+            }
+            at += 1;
+            if at % 1440 == u64::from(window.to) % 1440 {
+                return false;
+            }
+        }
+    })
+}
+
+fn model_open(windows: &[WeeklyWindow], now: u64) -> bool {
+    // 1970-01-05 was the first Monday.
+    let minute = ((now + 3 * DAY) / 60) % (7 * 1440);
+    windows.is_empty() || windows.iter().any(|window| in_window(window, minute))
+}
+
+fn windows() -> impl Strategy<Value = Vec<WeeklyWindow>> {
+    let days = proptest::sample::subsequence(
+        vec![Day::Mon, Day::Tue, Day::Wed, Day::Thu, Day::Fri, Day::Sat, Day::Sun],
+        1..=7,
+    );
+    // Round hours, so that windows often touch.
+    let hour = (0_u16..24, prop_oneof![Just(0), Just(0), Just(0), 0_u16..60]).prop_map(|(h, m)| h * 60 + m);
+    let window = (days, hour.clone(), hour)
+        .prop_map(|(days, from, to)| WeeklyWindow { days, from, to: if to == 0 { 1440 } else { to } })
+        .prop_filter("sound", WeeklyWindow::is_sound);
+    proptest::collection::vec(window, 0..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn c5_windows_agree_with_a_walk_through_the_week(windows in windows(), now in 0_u64..2_000_000_000) {
+        match hours(&windows, UnixTime(now)) {
+            Hours::Always => prop_assert!((0..WEEK / 60).all(|minute| model_open(&windows, now + minute * 60))),
+            Hours::Until(end) => {
+                prop_assert!(now < end.0 && !model_open(&windows, end.0));
+                prop_assert!((now..end.0).step_by(60).chain([end.0 - 1]).all(|at| model_open(&windows, at)));
+            }
+            Hours::Closed { opens } => {
+                prop_assert!(now < opens.0 && model_open(&windows, opens.0));
+                prop_assert!((now..opens.0).step_by(60).chain([opens.0 - 1]).all(|at| !model_open(&windows, at)));
+            }
+        }
+        for window in &windows {
+            prop_assert_eq!(&window.to_string().parse::<WeeklyWindow>().unwrap(), window);
+        }
+    }
+
+    #[test]
+    fn c5_no_clock_makes_windows_panic_or_hang(windows in windows(), now in any::<u64>()) {
+        let _hours = hours(&windows, UnixTime(now));
+    }
+
+    #[test]
+    fn random_text_is_a_window_or_ports_only_as_it_is_written_back(text in "[a-z0-9,:. -]{0,24}|(mon|fri|sun)[,-](tue|sat) [0-2][0-9]:[0-5]0-[0-2][0-9]:[0-5]0") {
+        if let Ok(window) = text.parse::<WeeklyWindow>() {
+            prop_assert!(window.is_sound());
+            prop_assert_eq!(window.to_string().parse::<WeeklyWindow>(), Ok(window));
+        }
+        if let Ok(ports) = text.parse::<Ports>() {
+            prop_assert!(ports.is_sound());
+            prop_assert_eq!(ports.to_string().parse::<Ports>(), Ok(ports));
+        }
+    }
+}
+
+/// One of few hosts, ports, callers and hours, so that rules and questions often meet.
+#[derive(Clone, Debug)]
+struct Drawn {
+    resource: usize,
+    udp: bool,
+    host: usize,
+    ports: (u16, u16),
+    callers: Vec<usize>,
+    times: Vec<WeeklyWindow>,
+    /// Seconds from NOW at which an exception ends.
+    ends: Option<u64>,
+}
+
+const RESOURCES: [&str; 2] = ["one", "two"];
+const CALLERS: [&str; 3] = [GATEWAY, "dmz-2", "control"];
+const PATTERNS: [&str; 6] = ["a.test", "*.test", "*.b.test", "10.1.0.0/24", "10.1.0.7", "2001:db8::/64"];
+const HOSTS: [&str; 6] = ["a.test", "x.b.test", "b.test", "10.1.0.7", "10.1.1.7", "[2001:db8::1]"];
+/// Which host each pattern covers, written down by hand.
+const COVERS: [[bool; 6]; 6] = [
+    [true, false, false, false, false, false],
+    [true, true, true, false, false, false],
+    [false, true, false, false, false, false],
+    [false, false, false, true, false, false],
+    [false, false, false, true, false, false],
+    [false, false, false, false, false, true],
+];
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    (
+        0..2_usize,
+        any::<bool>(),
+        0..6_usize,
+        (1_u16..5, 0_u16..3).prop_map(|(from, more)| (from, from + more)),
+        proptest::sample::subsequence(vec![0, 1, 2], 0..=3),
+        prop_oneof![Just(Vec::new()), windows()],
+        proptest::option::of(1_u64..2 * DAY / 2),
+    )
+        .prop_map(|(resource, udp, host, ports, callers, times, ends)| Drawn {
+            resource,
+            udp,
+            host,
+            ports,
+            callers,
+            times,
+            ends,
+        })
+}
+
+impl Drawn {
+    fn rule(&self, number: usize) -> AllowRule {
+        AllowRule {
+            name: format!("rule/{number}"),
+            resource: RESOURCES[self.resource].parse().unwrap(),
+            protocol: if self.udp { Protocol::Udp } else { Protocol::Tcp },
+            host: PATTERNS[self.host].to_owned(),
+            ports: Ports { from: self.ports.0, to: self.ports.1 },
+            callers: self.callers.iter().map(|caller| CALLERS[*caller].to_owned()).collect(),
+            networks: vec![format!("172.16.{number}.0/24").parse().unwrap()],
+            times: self.times.clone(),
+            exception: self.ends.map(|ends| Exception { made: UnixTime(NOW), until: UnixTime(NOW + ends) }),
+        }
+    }
+
+    fn passes(&self, asked: &(usize, bool, usize, u16), caller: usize, later: u64) -> bool {
+        let (resource, udp, host, port) = *asked;
+        self.resource == resource
+            && self.udp == udp
+            && COVERS[self.host][host]
+            && (self.ports.0..=self.ports.1).contains(&port)
+            && self.callers.contains(&caller)
+            && model_open(&self.times, NOW + later)
+            && self.ends.is_none_or(|ends| later < ends)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Gatekeeper, explanation and model agree, in whatever order the rules stand.
+    #[test]
+    fn c5_g7_rules_agree_with_the_model_whatever_their_order(
+        drawn in proptest::collection::vec(drawn(), 0..6),
+        asked in (0..2_usize, any::<bool>(), 0..6_usize, 1_u16..6),
+        caller in 0..2_usize,
+        later in prop_oneof![0_u64..2 * DAY, 0_u64..6 * DAY],
+        turned in any::<bool>(),
+        like in proptest::option::weighted(0.8, any::<prop::sample::Index>()),
+    ) {
+        // Mostly a question that some rule is about.
+        let asked = match like.filter(|_| !drawn.is_empty()).map(|like| &drawn[like.index(drawn.len())]) {
+            Some(Drawn { resource, udp, host, ports, .. }) => {
+                (*resource, *udp, COVERS[*host].iter().rposition(|covers| *covers).unwrap(), ports.1)
+            }
+            None => asked,
+        };
+        let mut rules: Vec<AllowRule> = drawn.iter().enumerate().map(|(n, drawn)| drawn.rule(n)).collect();
+        if turned { rules.reverse() }
+        let (mut world, list) = at(rules);
+        let passing: Vec<usize> =
+            (0..drawn.len()).filter(|n| drawn[*n].passes(&asked, caller, later)).collect();
+        let target = format!("{}:{}:{}", if asked.1 { "udp" } else { "tcp" }, HOSTS[asked.2], asked.3);
+        let resource = RESOURCES[asked.0].parse().unwrap();
+        let now = UnixTime(NOW + later);
+        let said = explain(
+            &list,
+            &Question { caller: CALLERS[caller], resource: Some(&resource), target: &target.parse().unwrap() },
+            now,
+        );
+        let deciding = passing.iter().max_by_key(|n| if turned { **n as i64 } else { -(**n as i64) });
+        match &said.decision {
+            Decision::Allowed { rule, .. } => prop_assert_eq!(rule, &format!("rule/{}", deciding.unwrap())),
+            other => prop_assert!(passing.is_empty() && *other == Decision::NoRule),
+        }
+        let allowing = said.rules.iter().filter(|judged| matches!(judged.verdict, Verdict::Allows { .. })).count();
+        prop_assert_eq!(allowing, passing.len());
+        if caller > 0 {
+            return Ok(());
+        }
+        match ask(&mut world, RESOURCES[asked.0], &target, now.0) {
+            Err(refused) => prop_assert!(passing.is_empty() && refused == Refusal::NotAllowed),
+            Ok(granted) => {
+                prop_assert_eq!(granted.rule(), &format!("rule/{}", deciding.unwrap()));
+                let mut still: Vec<bool> = Vec::new();
+                // At no moment before the one that was foretold does anything get less.
+                let change = world.keeper.list().unwrap().next_change(&granted, now).map_or(now.0 + WEEK, |at| at.0);
+                for at in (now.0..change).step_by(3600).chain([change - 1]) {
+                    let lost = passing.iter().any(|n| !drawn[*n].passes(&asked, caller, at - NOW));
+                    still.push(!lost && world.keeper.list().unwrap().still_allows(&granted, UnixTime(at)).is_some());
+                }
+                prop_assert!(still.iter().all(|still| *still));
+                if world.keeper.list().unwrap().next_change(&granted, now).is_some() {
+                    prop_assert!(passing.iter().any(|n| !drawn[*n].passes(&asked, caller, change - NOW)));
+                }
+            }
+        }
+    }
+}
