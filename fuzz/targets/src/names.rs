@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, net::IpAddr, str::FromStr};
 
-use sluice_connector_wire::Target;
+use sluice_connector_wire::{Ports, Target, WeeklyWindow};
 use sluice_gateway_access::SessionId;
 use sluice_node_identity::{HubId, JoinCode, JoinSecret, NodeId, Role, SpiffeId, TenantId, TrustDomain};
 use sluice_qos_plan::{InterfaceName, Mac};
@@ -58,6 +58,13 @@ fn one_spelling<T: FromStr + Display>(text: &str) -> Option<T> {
 pub fn target(data: &[u8]) {
     for line in lines(data) {
         let text = text(line);
+        if let Ok(window) = text.parse::<WeeklyWindow>() {
+            assert!(window.is_sound(), "{text:?}");
+            assert_eq!(window.to_string().parse(), Ok(window));
+        }
+        if let Ok(ports) = text.parse::<Ports>() {
+            assert!(ports.is_sound() && ports.to_string().parse() == Ok(ports), "{text:?}");
+        }
         let Ok(target) = text.parse::<Target>() else { continue };
         accepted();
         assert_eq!(target.to_string(), text, "a target has a second spelling");

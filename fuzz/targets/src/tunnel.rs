@@ -4,9 +4,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sluice_connector_mux::read_frame;
 use sluice_connector_wire::{
-    AgentHello, AllowList, AllowListKeeper, Gatekeeper, MAX_FRAME, MAX_LIST_LIFE, MAX_TOKEN_LIFE, OpenReply,
-    OpenRequest, Presented, Refusal, RelayOpen, SignedAllowList, StreamKind, TOKEN_LEEWAY, VerifyingKey, decode_frame,
-    encode_frame, frame_length, thumbprint,
+    AgentHello, AllowList, AllowListKeeper, Gatekeeper, MAX_EXCEPTION, MAX_FRAME, MAX_LIST_LIFE, MAX_TOKEN_LIFE,
+    OpenReply, OpenRequest, Presented, Question, Refusal, RelayOpen, SignedAllowList, StreamKind, TOKEN_LEEWAY, Target,
+    VerifyingKey, decode_frame, encode_frame, explain, frame_length, thumbprint,
 };
 
 use crate::{
@@ -124,6 +124,12 @@ pub fn allow_list(data: &[u8]) {
     assert!((after.epoch, after.version) >= (position.epoch, position.version), "the list went back");
     assert_eq!((list.tenant.as_str(), list.connector.as_str()), ("acme", "dc-1"));
     assert!(list.not_after >= NOW && list.not_after.since(NOW) <= MAX_LIST_LIFE + 300);
+    for rule in &list.rules {
+        let end = rule.exception.map_or(0, |exception| exception.until.since(exception.made));
+        assert!(end <= MAX_EXCEPTION, "an exception of {end} s");
+        let target = Target { protocol: rule.protocol, host: "roundup.dc.test".to_owned(), port: rule.ports.from };
+        let _said = explain(&list, &Question { caller: GATEWAY, resource: None, target: &target }, NOW);
+    }
     let meant: AllowList = serde_json::from_value(payload(&signed.jws).unwrap()).unwrap();
     assert_eq!(list, meant, "something else than what was signed");
     keeper.offer(&signed, NOW).expect("the same list again is fine");

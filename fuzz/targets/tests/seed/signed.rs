@@ -85,6 +85,13 @@ fn lists() -> Vec<Seed> {
         rules[0]["host"] = host.into();
         json!({ "rules": rules, "version": 4 })
     };
+    let ruled = |name, changes: Value| {
+        let mut rules = list["rules"].clone();
+        rules[0] = but(&rules[0], changes);
+        with(name, json!({ "rules": rules, "version": 4 }))
+    };
+    let exception = |seconds: u64| json!({ "made": NOW, "until": NOW.plus(seconds) });
+    let office = json!({ "days": ["mon", "fri"], "from": 1320, "to": 240 });
     let mut succession = serde_json::to_value(signed_allow_list()).unwrap();
     let next = sign_succession(&policy_key(), assertion_key().jwk()).unwrap();
     succession["succession"] = json!([next]);
@@ -95,6 +102,21 @@ fn lists() -> Vec<Seed> {
         with("good-epoch", json!({ "epoch": 2, "version": 0 })),
         with("good-empty", json!({ "version": 9, "rules": [], "callers": [] })),
         with("good-address", rule("10.9.0.5")),
+        with("good-network", rule("10.9.0.0/16")),
+        ruled("good-ports", json!({ "ports": { "from": 8080, "to": 8090 } })),
+        ruled("good-port-of-old", json!({ "ports": null, "port": 8080 })),
+        ruled("good-times", json!({ "times": [office] })),
+        ruled("good-exception", json!({ "name": "exception/x-1", "exception": exception(86_400) })),
+        ruled("bad-exception-of-more-than-a-day", json!({ "exception": exception(86_401) })),
+        ruled(
+            "bad-exception-from-the-future",
+            json!({ "exception": { "made": NOW.plus(301), "until": NOW.plus(400) } }),
+        ),
+        ruled("bad-times-minute", json!({ "times": [but(&office, json!({ "to": 1441 }))] })),
+        ruled("bad-ports-turned", json!({ "ports": { "from": 2, "to": 1 } })),
+        ruled("bad-name", json!({ "name": "a b" })),
+        with("bad-network-with-host-bits", rule("10.9.0.1/16")),
+        with("bad-network-of-all", rule("0.0.0.0/0")),
         one("allow_list", "bad-succession", succession.to_string()),
         with("bad-back", json!({ "version": 2 })),
         with("bad-same-version", json!({ "rules": [] })),

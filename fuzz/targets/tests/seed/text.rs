@@ -84,6 +84,10 @@ fn targets() -> Vec<Seed> {
         "tcp:localhost:80",
         "tcp:a_b.test:1",
         "tcp:[::ffff:1.2.3.4]:9",
+        "udp:host:53",
+        "mon-fri 06:00-18:00",
+        "sat,sun 22:00-04:00",
+        "1433-1434",
     ];
     let wrong = [
         "tcp:host",
@@ -104,8 +108,11 @@ fn targets() -> Vec<Seed> {
         "tcp:user@host:80",
         "tcp:[fe80::1%25eth0]:80",
         "tcp:host.:80",
-        "udp:host:53",
         "tcp:host:",
+        "icmp:host:1",
+        "mon-fri 06:00-06:00",
+        "mon,mon 06:00-18:00",
+        "1434-1433",
         "",
     ];
     vec![
