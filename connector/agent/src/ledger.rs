@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use sluice_connector_wire::{ClassPair, Granted, Refusal, StreamKind};
+use sluice_connector_wire::{ClassPair, Granted, Refusal, StreamKind, Transport};
 use sluice_node_identity::{LiveStream, LiveStreams, NodeId, ResourceId, STREAMS_TOLD, StreamId, UnixTime};
 use tokio::sync::{Notify, watch};
 
@@ -31,7 +31,7 @@ pub(crate) struct Facts {
     dialled: SocketAddr,
     rule: String,
     gateway: NodeId,
-    transport: &'static str,
+    transport: Transport,
     pair: ClassPair,
 }
 
@@ -57,8 +57,7 @@ impl Facts {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Way<'a> {
     pub(crate) gateway: &'a NodeId,
-    /// `tcp` or `quic`.
-    pub(crate) transport: &'static str,
+    pub(crate) transport: Transport,
     pub(crate) pair: ClassPair,
 }
 
@@ -68,14 +67,14 @@ pub(crate) struct Ledger {
     rows: Mutex<BTreeMap<StreamId, Arc<Row>>>,
     /// Streams now.
     live: watch::Sender<usize>,
-    ended: Mutex<Ended>,
+    ended: Mutex<Sums>,
     quiet: Mutex<Quiet>,
     began: Instant,
 }
 
 /// What remains of streams that are over: numbers.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ended {
+pub(crate) struct Sums {
     /// Streams opened, those that run still included.
     pub(crate) opened: u64,
     /// Streams refused, by [`Refusal::code`].
@@ -125,7 +124,7 @@ impl Row {
             dialled: dialled.to_string(),
             rule: rule.clone(),
             gateway: gateway.clone(),
-            transport: (*transport).to_owned(),
+            transport: transport.to_string(),
             pair: pair.to_string(),
             up,
             down,
@@ -180,7 +179,7 @@ impl Drop for Entry {
             dialled = %facts.dialled,
             rule = facts.rule,
             gateway = %facts.gateway,
-            transport = facts.transport,
+            transport = %facts.transport,
             pair = %facts.pair,
             bytes_up = up,
             bytes_down = down,
@@ -252,6 +251,17 @@ impl Ledger {
         self.live.subscribe()
     }
 
+    /// Sums since the start; bytes of streams that run are in them.
+    pub(crate) fn sums(&self) -> Sums {
+        let rows: Vec<Arc<Row>> = self.rows().values().cloned().collect();
+        let mut sums = self.ended().clone();
+        for row in rows {
+            let ((up, down), sum) = (row.bytes(), sums.bytes.entry(row.facts.pair).or_default());
+            *sum = (sum.0.saturating_add(up), sum.1.saturating_add(down));
+        }
+        sums
+    }
+
     /// A stream was refused: counted always, logged unless this asker fills the log.
     pub(crate) fn refused(&self, way: &Way<'_>, kind: StreamKind, refusal: &Refusal, granted: Option<&Granted>) {
         *self.ended().refused.entry(refusal.code()).or_default() += 1;
@@ -290,7 +300,7 @@ impl Ledger {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ended(&self) -> MutexGuard<'_, Ended> {
+    fn ended(&self) -> MutexGuard<'_, Sums> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

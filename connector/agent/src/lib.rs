@@ -2,6 +2,7 @@
 //!
 //! Nothing listens here and nothing of a stream is kept; the only file is the newest allow-list's number.
 
+mod board;
 mod dial;
 mod ledger;
 mod link;
@@ -9,6 +10,7 @@ mod pause;
 mod position;
 mod quiet;
 mod resolve;
+mod status;
 mod stream;
 
 use std::{
@@ -30,7 +32,8 @@ use tokio::{
     time::interval,
 };
 
-use crate::{ledger::Ledger, position::PositionFile};
+use crate::{board::Board, ledger::Ledger, position::PositionFile};
+pub use status::{About, GatewayHealth, Health, Heard, LegHealth, ListHealth, serve_status};
 
 pub use crate::resolve::{BadDns, DnsServer, DnsSettings, DnsSuffix, Resolver};
 
@@ -136,6 +139,7 @@ struct Shared {
     streams: Arc<Semaphore>,
     ledger: Arc<Ledger>,
     resolver: Resolver,
+    board: Arc<Board>,
 }
 
 impl Agent {
@@ -160,6 +164,7 @@ impl Agent {
             streams: Arc::new(Semaphore::new(pieces.limits.streams)),
             ledger: Arc::default(),
             resolver: Resolver::new(&pieces.dns, pieces.limits.resolving, pieces.limits.resolve)?,
+            board: Arc::default(),
             pieces,
         };
         Ok(Self { shared: Arc::new(shared) })

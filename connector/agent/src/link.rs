@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls::{client::Resumption, pki_types::ServerName};
 use sluice_connector_mux::{Connection, End, Metered, Stream, write_frame};
 use sluice_connector_wire::{
-    ALPN_TUNNEL, AgentHello, ClassPair, GatewayEndpoint, NodeVerifier, Peer, certificate_hash,
+    ALPN_TUNNEL, AgentHello, ClassPair, GatewayEndpoint, NodeVerifier, Peer, Transport, certificate_hash,
 };
 use sluice_node_identity::{NodeId, Principal, Role, SpiffeId};
 use tokio::{
@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     Shared,
+    board::Hurdle,
     dial::{dial_gateway, keep_tunnel_alive},
     ledger::Way,
     now,
@@ -44,7 +45,7 @@ pub(crate) struct Tunnel {
 impl Tunnel {
     /// For the table of streams.
     pub(crate) fn way(&self) -> Way<'_> {
-        Way { gateway: &self.gateway, transport: "tcp", pair: ClassPair::default() }
+        Way { gateway: &self.gateway, transport: Transport::Tcp, pair: ClassPair::default() }
     }
 }
 
@@ -105,6 +106,9 @@ async fn keep(shared: Arc<Shared>, endpoint: GatewayEndpoint, mut shutdown: watc
         if began.elapsed() >= STEADY {
             pause.reset();
         }
+        if let Err(error) = &ended {
+            shared.board.hindered(error);
+        }
         let wait = pause.next();
         let reason = ended.err().map_or_else(|| "the gateway closed it".to_owned(), |error| format!("{error:#}"));
         tracing::warn!(gateway = %endpoint.id, %reason, again_in_ms = wait.as_millis(), "tunnel is down");
@@ -141,8 +145,9 @@ async fn prove_gateway(shared: &Shared, endpoint: &GatewayEndpoint) -> anyhow::R
     let (tcp, heard) = Metered::over_tcp(tcp);
     let tls = timeout(limits.handshake, TlsConnector::from(Arc::new(config)).connect(host, tcp))
         .await
-        .context("the TLS handshake took too long")?
-        .context("TLS handshake with the gateway")?;
+        .context("the handshake took too long")
+        .context(Hurdle::Tls)?
+        .context(Hurdle::Tls)?;
     let session = tls.get_ref().1;
     ensure!(session.alpn_protocol() == Some(ALPN_TUNNEL), "the gateway does not speak tunnels on this port");
     let leaf = session.peer_certificates().and_then(<[_]>::first).context("the gateway showed no certificate")?;
@@ -174,6 +179,7 @@ async fn serve(shared: &Arc<Shared>, dialled: Dialled, shutdown: watch::Receiver
     tokio::pin!(line, certificate_end, drain_end);
     let mut streams = JoinSet::new();
     let mut draining = false;
+    let _up = shared.board.up(&tunnel.gateway, ClassPair::default(), Transport::Tcp);
     tracing::info!(gateway = %tunnel.gateway, "tunnel is up");
     while !(draining && streams.is_empty()) {
         tokio::select! {

@@ -132,6 +132,12 @@ impl Gatekeeper {
         self.keeper.current().cloned()
     }
 
+    /// How many spent tokens are remembered, by caller.
+    #[must_use]
+    pub fn remembered(&self) -> BTreeMap<String, usize> {
+        self.spent.iter().map(|(caller, spent)| (caller.clone(), spent.len())).collect()
+    }
+
     /// What tokens are examined with until the list changes.
     ///
     /// # Errors

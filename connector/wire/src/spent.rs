@@ -53,6 +53,11 @@ impl SpentTokens {
         Ok(())
     }
 
+    /// How many are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
     /// Whether every remembered token is past its use at `now`.
     pub(crate) fn is_idle(&self, now: UnixTime) -> bool {
         self.by_end.last_key_value().is_none_or(|(end, _)| *end < now)

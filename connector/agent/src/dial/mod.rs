@@ -10,7 +10,7 @@ use sluice_node_reach::DialGuard;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::Shared;
+use crate::{Shared, board::Hurdle};
 
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
@@ -20,13 +20,14 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// Connects to a gateway. Its place comes from the document, so it passes the same guard as every other dial.
 pub(crate) async fn dial_gateway(shared: &Shared, endpoint: &GatewayEndpoint) -> anyhow::Result<TcpStream> {
-    let addresses = shared.resolver.resolve(&endpoint.host).await.context("resolving the gateway's name")?;
+    let addresses = shared.resolver.resolve(&endpoint.host).await.context(Hurdle::Resolve)?;
     let guard = DialGuard::new(shared.pieces.gateway_networks.iter().copied());
-    let permitted = guard.permit(&addresses, endpoint.port).context("the gateway's address (gateway_networks)")?;
+    let permitted = guard.permit(&addresses, endpoint.port).context(Hurdle::Guard)?;
     timeout(shared.pieces.limits.handshake, connect(permitted.addresses()))
         .await
-        .context("connecting to the gateway took too long")?
-        .context("connecting to the gateway")
+        .context("no answer in time")
+        .context(Hurdle::Connect)?
+        .context(Hurdle::Connect)
 }
 
 /// Connects to the target of `granted`.
