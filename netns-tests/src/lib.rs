@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod demo;
+pub mod emulator;
 pub mod probe;
 pub mod process;
 pub mod roundup;

@@ -292,7 +292,7 @@ fn owner_of(name: &str) -> Option<u32> {
 }
 
 #[expect(clippy::print_stderr, reason = "a test harness talks to its terminal")]
-fn report(text: &str) {
+pub(crate) fn report(text: &str) {
     eprintln!("{text}");
 }
 
