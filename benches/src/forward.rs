@@ -43,7 +43,10 @@ mod tests {
     #[test]
     fn both_sides_speak_the_same_protocol() {
         let forward: Forward = "tcp:[::]:7001=tcp:10.0.0.2:80".parse().unwrap();
-        assert_eq!((forward.listen.to_string(), forward.target.to_string()), ("[::]:7001".into(), "tcp:10.0.0.2:80".into()));
+        assert_eq!(
+            (forward.listen.to_string(), forward.target.to_string()),
+            ("[::]:7001".into(), "tcp:10.0.0.2:80".into())
+        );
         assert!("udp:0.0.0.0:53=udp:ns.test:53".parse::<Forward>().is_ok());
         for bad in ["tcp:0.0.0.0:53=udp:ns.test:53", "0.0.0.0:1=tcp:a:1", "tcp:1=tcp:a:1", "tcp:0.0.0.0:1", ""] {
             assert_eq!(bad.parse::<Forward>(), Err(BadForward), "{bad}");

@@ -69,8 +69,7 @@ fn node_name(role: &str, id: &str) -> Result<SpiffeId> {
 /// # Errors
 /// The target is too long for a name.
 pub fn resource(target: &Target) -> Result<ResourceId> {
-    let label: String =
-        target.to_string().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let label: String = target.to_string().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     label.replace("--", "-").trim_matches('-').parse().with_context(|| format!("{target} is too long"))
 }
 
@@ -90,8 +89,7 @@ impl House {
             let key = KeyPair::generate()?;
             let mut params = CertificateParams::new(Vec::new())?;
             params.subject_alt_names = vec![SanType::URI(name.to_string().try_into()?)];
-            params.extended_key_usages =
-                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
             params.not_after = (SystemTime::now() + LIFE).into();
             house.write(&format!("{what}.der"), params.signed_by(&key, &root)?.der())?;
             house.write(&format!("{what}.key"), &key.serialize_der())?;
@@ -202,8 +200,7 @@ impl House {
             callers: vec![signer.caller()],
             rules: targets.iter().map(rule).collect::<Result<_>>()?,
         };
-        let endpoint =
-            GatewayEndpoint { id: GATEWAY.parse()?, host: gateway.ip().to_string(), port: gateway.port() };
+        let endpoint = GatewayEndpoint { id: GATEWAY.parse()?, host: gateway.ip().to_string(), port: gateway.port() };
         Ok(ConnectorDocument {
             gateways: vec![endpoint],
             allow_list: sign_allow_list(&list, &self.policy()?, Vec::new())?,

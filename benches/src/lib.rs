@@ -5,3 +5,5 @@
 
 pub mod forward;
 pub mod house;
+pub mod load;
+pub mod stats;

@@ -34,7 +34,7 @@ const LINTS: [&str; 7] = ["clippy", "--locked", "--workspace", "--all-targets", 
 const BUILD: [&str; 5] = ["build", "--locked", "--workspace", "--bins", "--tests"];
 const TESTS: [&str; 7] =
     ["test", "--locked", "--no-fail-fast", "--quiet", "--workspace", "--exclude", "sluice-netns-tests"];
-const NAMESPACES: [&str; 11] = [
+const NAMESPACES: [&str; 12] = [
     "test",
     "--locked",
     "--no-fail-fast",
@@ -45,6 +45,7 @@ const NAMESPACES: [&str; 11] = [
     "--test=walls",
     "--test=requirements",
     "--test=line",
+    "--test=emulator",
     "--test=hostile",
 ];
 const BROKEN: [&str; 6] = ["test", "--locked", "-p", "sluice-netns-tests", "--test", "broken_demo"];

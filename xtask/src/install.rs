@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::{build::cache, say};
 
 /// Debian packages, and why.
-const PACKAGES: [(&str, &str); 22] = [
+const PACKAGES: [(&str, &str); 24] = [
     ("build-essential", "C compiler for aws-lc and SQLCipher"),
     ("ca-certificates", "download of peers"),
     ("cmake", "aws-lc and zlib-ng builds"),
@@ -15,6 +15,7 @@ const PACKAGES: [(&str, &str); 22] = [
     ("coreutils", "timeout"),
     ("curl", "browser and hub client"),
     ("dnsmasq-base", "DHCP peer"),
+    ("ethtool", "single frames on an emulated line"),
     ("git", "list of source files in tests"),
     ("iperf3", "load"),
     ("iproute2", "namespaces, tc"),
@@ -23,6 +24,7 @@ const PACKAGES: [(&str, &str); 22] = [
     ("libstrongswan-standard-plugins", "ECDSA for strongSwan's pki"),
     ("nftables", "packet filter"),
     ("openssl", "throw-away certificate authority"),
+    ("openssh-server", "tunnel peer ssh -R"),
     ("perl", "OpenSSL build of SQLCipher"),
     ("pkg-config", "C library look-up"),
     ("python3-venv", "Roundup's environment"),

@@ -102,7 +102,8 @@ async fn carry(mut tcp: TcpStream, forward: &Forward, server: &TunnelServer) -> 
     tcp.set_nodelay(true)?;
     let connectors: [NodeId; 1] = [CONNECTOR.parse()?];
     let resource = resource(&forward.target)?;
-    let ask = DirectAsk { connectors: &connectors, resource: &resource, target: &forward.target, subject: "user/bench" };
+    let ask =
+        DirectAsk { connectors: &connectors, resource: &resource, target: &forward.target, subject: "user/bench" };
     let mut stream = server.open_direct(&ask, UnixTime::from(SystemTime::now())).await?;
     copy_bidirectional_with_sizes(&mut tcp, &mut stream, COPY_BUFFER, COPY_BUFFER).await.context("carrying")?;
     Ok(())

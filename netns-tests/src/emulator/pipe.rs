@@ -105,8 +105,12 @@ fn sending_time(bytes: usize, rate: u64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// ARP and neighbour discovery belong to the emulation, not to the line that is emulated: they are never lost.
+/// What neighbours say to each other (multicast, ARP, neighbour discovery) belongs to the emulation, not to the line
+/// that is emulated: it is never lost, and takes no draw, so that the same seed loses the same packets.
 fn is_neighbour_talk(frame: &[u8]) -> bool {
+    if frame.first().is_some_and(|first| first & 1 == 1) {
+        return true;
+    }
     let kind = frame.get(12..14);
     let icmp_type = || frame.get(20).filter(|next| **next == 58).and_then(|_| frame.get(54));
     match kind {
@@ -174,5 +178,8 @@ mod tests {
         let mut solicitation = [0; 86];
         (solicitation[12], solicitation[13], solicitation[20], solicitation[54]) = (0x86, 0xdd, 58, 135);
         assert!(leaving(pipe.offer(Duration::ZERO, &solicitation)).is_some());
+        let mut multicast = [0; 90];
+        multicast[..2].copy_from_slice(&[0x33, 0x33]);
+        assert!(leaving(pipe.offer(Duration::ZERO, &multicast)).is_some());
     }
 }
