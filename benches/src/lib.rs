@@ -6,4 +6,6 @@
 pub mod forward;
 pub mod house;
 pub mod load;
+pub mod report;
 pub mod stats;
+pub mod tunnel;

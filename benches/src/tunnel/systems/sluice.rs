@@ -1,0 +1,26 @@
+//! Ours: the real libraries of both ends in `bench-gate` and `bench-agent`.
+
+use anyhow::Result;
+
+use super::{Ends, MOST_STREAMS};
+use crate::{house::House, tunnel::world::GATE_FOR_AGENTS};
+
+pub(super) fn start(ends: &mut Ends<'_>) -> Result<()> {
+    let house = ends.folder.join("house");
+    House::make(&house)?;
+    let place = format!("{GATE_FOR_AGENTS}:{}", ends.ports.control);
+    let streams = MOST_STREAMS.to_string();
+    let targets = ends.targets();
+    ends.near(&ends.world.program("bench-gate"), |command| {
+        command.arg("--house").arg(&house).args(["--listen", &place, "--streams", &streams]);
+        for (port, target) in &targets {
+            command.args(["--forward", &format!("tcp:0.0.0.0:{port}=tcp:{target}")]);
+        }
+    })?;
+    ends.far(&ends.world.program("bench-agent"), |command| {
+        command.arg("--house").arg(&house).args(["--gateway", &place, "--streams", &streams]);
+        for (_, target) in &targets {
+            command.args(["--allow", &format!("tcp:{target}")]);
+        }
+    })
+}
