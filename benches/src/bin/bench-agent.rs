@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Parser;
 use ipnetwork::IpNetwork;
 use sluice_benches::house::{House, connector_name};
-use sluice_connector_agent::{Agent, Limits, Pieces};
+use sluice_connector_agent::{Agent, DnsSettings, Limits, Pieces};
 use sluice_connector_wire::Target;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -52,6 +52,7 @@ async fn main() -> Result<()> {
         server: Arc::new(move || Ok(server.clone())),
         state_dir: state.path().to_owned(),
         gateway_networks: vec![IpNetwork::from(arguments.gateway.ip())],
+        dns: DnsSettings::default(),
         limits: Limits { streams: arguments.streams, ..Limits::default() },
     };
     let agent = Agent::open(pieces)?;

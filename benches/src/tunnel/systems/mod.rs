@@ -193,8 +193,8 @@ impl Ends<'_> {
     fn ready(&mut self) -> Result<()> {
         let near = self.running.near.first_mut().context("nothing was started")?;
         self.world.wait_for_echo(near, self.ports.echo).with_context(|| {
-            let tails: Vec<String> = self.running.far.iter().map(Process::tail).collect();
-            format!("the far end said: {}", tails.join("; "))
+            let tails = self.running.far.iter().filter_map(|far| far.log().lines().last().map(str::to_owned));
+            format!("the far end said: {}", tails.collect::<Vec<_>>().join("; "))
         })
     }
 }

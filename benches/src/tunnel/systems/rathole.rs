@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 use super::{Ends, said};
 use crate::tunnel::world::GATE_FOR_AGENTS;
@@ -54,8 +54,12 @@ pub(super) fn start(ends: &mut Ends<'_>, peers: &Path, transport: Transport) -> 
         write!(client, "[client.services.s{port}]\nlocal_addr = \"{target}\"\n")?;
     }
     let (server, client) = (ends.write("server.toml", server)?, ends.write("client.toml", client)?);
-    ends.near(&rathole, |command| drop(command.arg("--server").arg(server)))?;
-    ends.far(&rathole, |command| drop(command.arg("--client").arg(client)))
+    ends.near(&rathole, |command| {
+        command.arg("--server").arg(server);
+    })?;
+    ends.far(&rathole, |command| {
+        command.arg("--client").arg(client);
+    })
 }
 
 fn noise(rathole: &Path) -> Result<(String, String)> {
@@ -71,6 +75,8 @@ fn noise(rathole: &Path) -> Result<(String, String)> {
 fn tls(ends: &Ends<'_>) -> Result<(String, String)> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Two certificates of one name are one certificate to OpenSSL.
+    params.distinguished_name.push(DnType::CommonName, "bench root");
     let root = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
     let leaf = CertificateParams::new(vec![HOST.to_owned()])?.signed_by(&key, &root)?;

@@ -42,7 +42,9 @@ pub(super) fn start(ends: &mut Ends<'_>) -> Result<()> {
         authorised.display(),
     );
     let config = ends.write("sshd_config", config)?;
-    ends.near(Path::new("/usr/sbin/sshd"), |command| drop(command.args(["-D", "-e", "-f"]).arg(config)))?;
+    ends.near(Path::new("/usr/sbin/sshd"), |command| {
+        command.args(["-D", "-e", "-f"]).arg(config);
+    })?;
     let place = std::net::SocketAddr::from((GATE_FOR_AGENTS, port));
     let gate = ends.world.gate.clone();
     if let Some(near) = ends.running.near.first_mut() {
