@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{Demo, install, say};
+use crate::{Bench, Claim, Demo, install, peers, say};
 
 /// Cargo, in the workspace, building into [`target_folder`].
 pub(crate) fn cargo() -> Result<Command> {
@@ -56,6 +56,33 @@ pub(crate) fn binaries() -> Result<()> {
         bail!("the build failed");
     }
     Ok(())
+}
+
+/// Installs, builds for speed and runs a bench; true when every bar was reached.
+pub(crate) fn bench(arguments: &Bench) -> Result<bool> {
+    install::install()?;
+    let Claim::Tunnel = arguments.claim;
+    let peers = peers::tunnels()?;
+    say("building the bench for release");
+    let built = cargo()?.args(["build", "--locked", "--release", "-p", "sluice-benches", "--bins"]).status()?;
+    if !built.success() {
+        bail!("the build failed");
+    }
+    let mut command = Command::new(target_folder()?.join("release/bench"));
+    command.args(["tunnel", "--peers"]).arg(peers);
+    if let Some(file) = &arguments.json {
+        command.arg("--json").arg(file);
+    }
+    if let Some(only) = &arguments.only {
+        command.args(["--only", only]);
+    }
+    for system in &arguments.systems {
+        command.args(["--system", system]);
+    }
+    if arguments.quick {
+        command.arg("--quick");
+    }
+    Ok(command.status().context("cannot start the bench")?.success())
 }
 
 pub(crate) fn demo_command(arguments: &Demo) -> Result<Command> {

@@ -3,6 +3,7 @@
 mod build;
 mod gate;
 mod install;
+mod peers;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -22,6 +23,8 @@ enum Task {
     Install,
     /// Bring the whole story up in network namespaces and print what was observed, step by step
     Demo(Demo),
+    /// Measure one claim beside its peers, in network namespaces; fails when a bar is missed
+    Bench(Bench),
     /// The gate: everything that must pass before a change goes in
     Test {
         /// Run the full-size versions: ten times the budgets, every step of the demo broken once
@@ -47,10 +50,38 @@ pub(crate) struct Demo {
     json: bool,
 }
 
+/// Arguments handed on to the bench.
+#[derive(clap::Args)]
+pub(crate) struct Bench {
+    /// Which claim
+    #[arg(value_enum)]
+    claim: Claim,
+    /// Also write the result to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Run only the cases whose name holds this
+    #[arg(long, value_name = "CASE")]
+    only: Option<String>,
+    /// Run only the systems whose name holds this; may be repeated
+    #[arg(long = "system", value_name = "NAME")]
+    systems: Vec<String>,
+    /// One short run of each case: for development, not for publishing
+    #[arg(long)]
+    quick: bool,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Claim {
+    /// The connector's tunnel beside rathole, rusnel, bore and ssh -R
+    Tunnel,
+}
+
 fn main() -> ExitCode {
     let result = match Command::parse().task {
         Task::Install => install::install().map(|()| true),
         Task::Demo(arguments) => build::demo(&arguments),
+        Task::Bench(arguments) => build::bench(&arguments),
         Task::Test { long } => gate::run(long),
     };
     match result {

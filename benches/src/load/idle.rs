@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use super::proved;
 
 /// Connections being opened at a time.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 
 /// Opens `count` connections, says `ready` on standard output, and holds them until standard input ends.
 ///

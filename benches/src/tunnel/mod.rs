@@ -8,13 +8,17 @@ mod world;
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use sluice_netns_tests::emulator::{Direction, Shape};
+use sluice_netns_tests::{
+    emulator::{Direction, Shape},
+    process::Process,
+};
 use tempfile::TempDir;
 
 use crate::report::{Host, Report, Samples};
@@ -235,11 +239,12 @@ fn ceiling(folder: &Path, programs: &Path) -> Result<f64> {
     let line = Line { name: "emulator", shape: Some(Shape::default()) };
     let world = World::new(&line, folder, programs)?;
     let mut server = world.agent.command("iperf3");
-    server.args(["-s", "-1"]);
-    let mut server = sluice_netns_tests::process::Process::start("ceiling", server, folder)?;
-    server.wait_for_line("Server listening", Duration::from_secs(5))?;
+    server.args(["-s", "-p", &world::BULK_PORT.to_string()]);
+    let mut server = Process::start("ceiling", server, folder)?;
+    let place = SocketAddr::from((world::AGENT_FOR_GATE, world::BULK_PORT));
+    server.wait_for_port(&world.agent, place, Duration::from_secs(10))?;
     let mut client = world.gate.command("iperf3");
-    client.args(["-c", &world::AGENT_FOR_GATE.to_string(), "-J", "-t", "2"]);
+    client.args(["-c", &world::AGENT_FOR_GATE.to_string(), "-p", &world::BULK_PORT.to_string(), "-J", "-t", "2"]);
     let report: Iperf = world.json(&client, Duration::from_secs(20))?;
     Ok(report.end.sum_received.bits_per_second / 1e9)
 }

@@ -51,8 +51,8 @@ pub(crate) const ALL: [System; 7] = [
     System::Ssh,
 ];
 
-/// Streams that any system may be asked to hold.
-pub(crate) const MOST_STREAMS: usize = 1000;
+/// Streams that any system may be asked to hold; ours carries 512 on one connection.
+pub(crate) const MOST_STREAMS: usize = 480;
 
 /// Ports of one system at the gateway's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
