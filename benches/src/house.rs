@@ -181,14 +181,7 @@ impl House {
     ) -> Result<ConnectorDocument> {
         let signer = self.signer()?;
         let rule = |target: &Target| {
-            anyhow::Ok(AllowRule {
-                resource: resource(target)?,
-                protocol: target.protocol,
-                host: target.host.clone(),
-                port: target.port,
-                callers: vec![GATEWAY.to_owned()],
-                networks: networks.to_vec(),
-            })
+            anyhow::Ok(AllowRule::new(resource(target)?, target, vec![GATEWAY.to_owned()], networks.to_vec()))
         };
         let now = UnixTime::from(SystemTime::now());
         let list = AllowList {
