@@ -17,6 +17,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::Subcommand;
 
+pub(crate) use self::print::table;
 use self::{call::Call, client::Client};
 
 /// Arguments of `sluice admin`.

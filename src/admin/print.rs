@@ -45,7 +45,8 @@ fn items(answer: &Value) -> &[Value] {
     answer.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-fn table(columns: &[&str], items: &[Value]) -> String {
+/// These members of `items` in columns; all members of the first when none is named.
+pub(crate) fn table(columns: &[&str], items: &[Value]) -> String {
     // The cache explorer's tables have columns of their own.
     let own: Vec<String> = match (columns.is_empty(), items.first().and_then(Value::as_object)) {
         (true, Some(first)) => first.keys().cloned().collect(),

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_connector_agent::{BadDns, DnsServer, DnsSettings, DnsSuffix};
 
-use super::{NodeSection, node};
+use super::{NodeSection, node, status::StatusSection};
 
 /// Configuration of `sluice connector`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +29,9 @@ pub(crate) struct ConnectorConfig {
     /// answer for are looked up nowhere else, not in `/etc/hosts` either, and no search domain is added.
     #[serde(default)]
     dns: Dns,
+    /// The page for whoever watches this machine.
+    #[serde(default)]
+    pub(crate) status: StatusSection,
     /// Bounds.
     #[serde(default)]
     pub(crate) limits: Limits,

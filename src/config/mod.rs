@@ -9,6 +9,7 @@ mod node;
 mod reference;
 mod secret;
 mod shape;
+pub(crate) mod status;
 
 use std::{
     fs::File,

@@ -1,7 +1,10 @@
 //! `sluice connector`: the role itself, and commands for whoever stands at the connector's machine.
 
 mod explain;
+mod local;
+mod report;
 mod serve;
+mod streams;
 
 use std::process::ExitCode;
 
@@ -23,12 +26,15 @@ pub(crate) struct Args {
 enum What {
     /// Say which rule of the connector's allow-list decides about a target, and why
     Explain(explain::Args),
+    /// Show the streams that run through this connector now
+    Streams(streams::Args),
 }
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match (args.what, args.role) {
         (Some(What::Explain(args)), _) => explain::run(&args),
+        (Some(What::Streams(args)), _) => streams::run(&args),
         (None, Some(role)) => serve::run(&role),
         (None, None) => anyhow::bail!("--config is missing: name the connector's configuration file"),
     }

@@ -5,13 +5,15 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::Context;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
-use sluice_connector_agent::{Agent, DnsSettings, Limits, Pieces};
+use sluice_connector_agent::{Agent, DnsSettings, Limits, Pieces, serve_status};
 use sluice_connector_wire::{ALPN_TUNNEL, ConnectorDocument};
 use sluice_node_client::{Judge, Node, Ready};
 use sluice_node_identity::{ConfigEnvelope, Role};
+use tokio::{net::TcpListener, sync::watch};
 
+use super::report;
 use crate::{
-    config::{self, ConfigError, RoleArgs, connector::ConnectorConfig},
+    config::{self, ConfigError, RoleArgs, connector::ConnectorConfig, status::StatusListen},
     node,
 };
 
@@ -24,9 +26,10 @@ pub(super) fn run(args: &RoleArgs) -> anyhow::Result<ExitCode> {
         config::print_effective(&config)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let status = status(config.status.listen)?;
     let ready = Ready::new(config.control.settings(&config.state_dir))?;
     node::confine("connector", &config.state_dir, &config.user)?;
-    node::runtime()?.block_on(serve(ready, config.state_dir, config.gateway_networks, dns, limits))?;
+    node::runtime()?.block_on(serve(ready, config.state_dir, config.gateway_networks, dns, limits, status))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -36,16 +39,45 @@ async fn serve(
     gateway_networks: Vec<IpNetwork>,
     dns: DnsSettings,
     limits: Limits,
+    status: Option<std::net::TcpListener>,
 ) -> anyhow::Result<()> {
     let stop = node::shutdown()?;
+    let (about, seen) = watch::channel(None);
+    if let Some(listener) = status {
+        tokio::spawn(serve_status(TcpListener::from_std(listener)?, seen, stop.clone()));
+    }
     let Some(node) = node::start(ready, Role::Connector, &stop).await? else { return Ok(()) };
     let agent = Agent::open(pieces(&node, state_dir, gateway_networks, dns, limits))?;
     let judge: Judge = {
         let agent = agent.clone();
         Arc::new(move |envelope| apply(&agent, envelope))
     };
-    tokio::join!(node.run_judging(stop.clone(), judge), agent.run(stop));
+    let heard = node.clone();
+    about.send_replace(Some((agent.clone(), Arc::new(move || heard.silent_since()))));
+    let working = async { tokio::join!(node.run_judging(stop.clone(), judge), agent.run(stop)) };
+    tokio::select! {
+        _ = working => {}
+        () = report::keep(&node, &agent) => {}
+    }
     Ok(())
+}
+
+/// The status page's socket. A busy port of its own choice ends the start; a busy default does not, for a second
+/// connector on one machine is no mistake.
+fn status(listen: StatusListen) -> anyhow::Result<Option<std::net::TcpListener>> {
+    let StatusListen::At(address) = listen else { return Ok(None) };
+    match std::net::TcpListener::bind(address) {
+        Ok(listener) => {
+            listener.set_nonblocking(true)?;
+            tracing::info!(address = %listener.local_addr()?, "status page");
+            Ok(Some(listener))
+        }
+        Err(error) if listen == StatusListen::default() => {
+            tracing::warn!(%address, %error, "no status page; set status.listen to a free loopback port, or to \"off\"");
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("status.listen: cannot listen on {address}")),
+    }
 }
 
 fn pieces(
