@@ -7,6 +7,7 @@ use clap::Subcommand;
 use hyper::Method;
 use ipnetwork::IpNetwork;
 use sluice_control_domain::AppPlace;
+use sluice_connector_wire::ClassPair;
 use sluice_control_server::admin_api::{AddTenant, AppView, PutClasses, ResourceView, SiteView};
 use sluice_discovery_rules::HubClass;
 use sluice_gateway_access::Upstream;
@@ -175,6 +176,9 @@ pub(super) enum ResourceDo {
         /// Control reaches it, for integrations
         #[arg(long)]
         for_control: bool,
+        /// Traffic of what users do there: interactive, standard or bulk
+        #[arg(long, default_value_t)]
+        class: ClassPair,
     },
     /// List resources
     List {
@@ -189,13 +193,13 @@ pub(super) enum ResourceDo {
 impl ResourceDo {
     pub(super) fn call(self) -> anyhow::Result<Call> {
         match self {
-            Self::Add { id, tenant, site, target, networks, for_users, for_control } => {
+            Self::Add { id, tenant, site, target, networks, for_users, for_control, class } => {
                 let done = Show::Done(format!("resource {id} added"));
-                let body = ResourceView { id, site, target, networks, for_users, for_control };
+                let body = ResourceView { id, site, target, networks, for_users, for_control, class };
                 Call::post(format!("/tenants/{tenant}/resources"), &body, done)
             }
             Self::List { tenant, limit } => {
-                let columns = &["id", "site", "target", "networks", "for_users", "for_control"];
+                let columns = &["id", "site", "target", "networks", "for_users", "for_control", "class"];
                 Ok(Call::list(format!("/tenants/{tenant}/resources"), columns).up_to(limit))
             }
         }

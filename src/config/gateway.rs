@@ -22,6 +22,10 @@ pub(crate) struct GatewayConfig {
     /// Addresses to accept TLS on: users, tunnels, relays and spliced names all come to the same port.
     #[serde(default = "default_listen")]
     pub(crate) listen: Vec<SocketAddr>,
+    /// Whether tunnels may come by QUIC too, on UDP at the same addresses. Where the system does not give the UDP port,
+    /// the gateway says so and takes tunnels by TCP only.
+    #[serde(default = "default_quic")]
+    pub(crate) quic: bool,
     /// How to reach control.
     #[serde(default)]
     pub(crate) control: NodeSection,
@@ -76,13 +80,26 @@ pub(crate) struct Limits {
     logins_per_address: u32,
     /// Login attempts a minute for one name.
     logins_per_name: u32,
-    /// Seconds that a stopping gateway waits for requests to end.
+    /// Seconds that a stopping gateway waits for requests, relays and streams to end.
     drain_seconds: u64,
+    /// Connectors' tunnels at a time; at most 1,000.
+    tunnels: usize,
+    /// Tunnels of one connector; a new one closes the oldest. A connector keeps one.
+    tunnels_per_connector: usize,
+    /// Connections of all tunnels at a time. A tunnel has three, and six while it changes from TCP to QUIC.
+    tunnel_connections: usize,
+    /// Connections of one connector at a time.
+    tunnel_connections_per_connector: usize,
+    /// Streams at a time on one of a tunnel's connections; at most 248.
+    streams_per_tunnel_connection: usize,
+    /// Streams of control's at a time.
+    relays: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let defaults = sluice_gateway_proxy::Limits::default();
+        let tunnels = sluice_connector_server::Limits::default();
         Self {
             connections: defaults.connections,
             connections_per_address: defaults.connections_per_address,
@@ -93,6 +110,12 @@ impl Default for Limits {
             logins_per_address: defaults.logins_per_address,
             logins_per_name: defaults.logins_per_name,
             drain_seconds: defaults.drain.as_secs(),
+            tunnels: tunnels.tunnels,
+            tunnels_per_connector: tunnels.tunnels_per_connector,
+            tunnel_connections: tunnels.connections,
+            tunnel_connections_per_connector: tunnels.connections_per_connector,
+            streams_per_tunnel_connection: tunnels.streams_per_connection,
+            relays: tunnels.relays,
         }
     }
 }
@@ -110,6 +133,7 @@ impl GatewayConfig {
         };
         Ok(Settings {
             listen: self.listen.clone(),
+            quic: self.quic,
             certificates: self.certificates.iter().map(certificate).collect(),
             control_networks: self.control_networks.clone(),
             forbidden_networks: self.forbidden_networks.clone(),
@@ -117,6 +141,14 @@ impl GatewayConfig {
             logouts: Some(self.state_dir.join("logouts")),
             limits: self.limits.proxy()?,
         })
+    }
+
+    /// What the tunnel server needs to know.
+    ///
+    /// # Errors
+    /// As [`GatewayConfig::proxy`]; also more than control or a connection can carry.
+    pub(crate) fn tunnels(&self) -> Result<sluice_connector_server::Limits, &'static str> {
+        self.limits.tunnels()
     }
 }
 
@@ -144,6 +176,35 @@ impl Limits {
             ..sluice_gateway_proxy::Limits::default()
         })
     }
+
+    fn tunnels(&self) -> Result<sluice_connector_server::Limits, &'static str> {
+        let defaults = sluice_connector_server::Limits::default();
+        let limits = sluice_connector_server::Limits {
+            tunnels: self.tunnels,
+            tunnels_per_connector: self.tunnels_per_connector,
+            connections: self.tunnel_connections,
+            connections_per_connector: self.tunnel_connections_per_connector,
+            streams_per_connection: self.streams_per_tunnel_connection,
+            relays: self.relays,
+            ..defaults
+        };
+        let Self { tunnels, tunnels_per_connector, tunnel_connections, tunnel_connections_per_connector, .. } = *self;
+        let connections = [tunnels, tunnels_per_connector, tunnel_connections, tunnel_connections_per_connector];
+        if connections.contains(&0) || self.streams_per_tunnel_connection == 0 || self.relays == 0 {
+            return Err("a limit of 0 would refuse everybody; only limits.drain_seconds may be 0");
+        }
+        if tunnels > defaults.tunnels {
+            return Err("limits.tunnels is at most 1000: control takes note of no more");
+        }
+        if self.streams_per_tunnel_connection > defaults.streams_per_connection {
+            return Err("limits.streams_per_tunnel_connection is at most 248: a connection carries no more");
+        }
+        Ok(limits)
+    }
+}
+
+fn default_quic() -> bool {
+    Settings::default().quic
 }
 
 fn default_listen() -> Vec<SocketAddr> {

@@ -1,7 +1,7 @@
 //! How control reaches a system of record: a sealed stream through whichever gateway holds a tunnel to its connector.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -11,8 +11,8 @@ use anyhow::Context;
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 use rustls::pki_types::CertificateDer;
-use sluice_connector_caller::{CallError, Gateway, Limits, SealedAsk, SealedCaller};
-use sluice_connector_wire::TokenSigner;
+use sluice_connector_caller::{CallError, Gateway, Limits, SealedCaller, Way, Wish};
+use sluice_connector_wire::{ClassPair, TokenSigner};
 use sluice_control_domain::{
     Load, NodeRecord, Record, RecordKey, ResourceRecord, Store, Stored, compile::GATEWAY_PORT,
 };
@@ -38,13 +38,6 @@ pub(super) struct Sealed {
     signer: Arc<TokenSigner>,
     guard: DialGuard,
     caller: Mutex<Option<(Arc<SealedCaller>, UnixTime)>>,
-}
-
-/// One way to a connector.
-struct Way {
-    connector: NodeId,
-    gateway: Gateway,
-    sid: String,
 }
 
 fn now() -> UnixTime {
@@ -86,23 +79,23 @@ impl Sealed {
         let nodes: Vec<NodeRecord> =
             found.into_iter().map(|stored| Ok(stored.typed()?.body)).collect::<anyhow::Result<_>>()?;
         let living = |node: &&NodeRecord| node.binding.as_ref().is_some_and(|binding| binding.lock.is_none());
-        // Gateways in turn: one that tells of many sessions must not use up all tries.
-        let mut by_gateway: BTreeMap<NodeId, VecDeque<Way>> = BTreeMap::new();
+        // Gateways in turn, the one heard of last first: one that tells of many sessions must not use up all tries.
+        let mut by_gateway: Vec<(NodeId, VecDeque<Way>)> =
+            self.tunnels.gateways(tenant, now()).into_iter().map(|id| (id, VecDeque::new())).collect();
         let here = |node: &&NodeRecord| node.role == Role::Connector && node.site == resource.site;
         for connector in nodes.iter().filter(living).filter(here) {
             for (id, sid) in self.tunnels.to(tenant, &connector.id, now()) {
-                let Some(node) = nodes.iter().filter(living).find(|node| node.id == id && node.role == Role::Gateway)
-                else {
-                    continue;
-                };
-                let way = |gateway| Way { connector: connector.id.clone(), gateway, sid: sid.clone() };
-                by_gateway.entry(id).or_default().extend(self.doors(node).map(way));
+                let gateway = nodes.iter().filter(living).find(|node| node.id == id && node.role == Role::Gateway);
+                let queue = by_gateway.iter_mut().find(|(other, _)| *other == id);
+                if let (Some(node), Some((_, queue))) = (gateway, queue) {
+                    let way = |gateway| Way { connector: connector.id.clone(), gateway, sid: sid.clone() };
+                    queue.extend(self.doors(node).map(way));
+                }
             }
         }
         let mut ways = Vec::new();
-        while ways.len() < TRIES && !by_gateway.is_empty() {
-            ways.extend(by_gateway.values_mut().filter_map(VecDeque::pop_front));
-            by_gateway.retain(|_, left| !left.is_empty());
+        while ways.len() < TRIES && by_gateway.iter().any(|(_, left)| !left.is_empty()) {
+            ways.extend(by_gateway.iter_mut().filter_map(|(_, left)| left.pop_front()));
         }
         ways.truncate(TRIES);
         Ok(ways)
@@ -132,33 +125,22 @@ impl Sealed {
         let resource = resource.with_context(|| format!("there is no resource \"{id}\" for control; add it"))?;
         let ways = self.ways(tenant, &resource).await?;
         let caller = self.caller()?;
-        let mut last = None;
-        for way in &ways {
-            let ask = SealedAsk {
-                tenant,
-                connector: &way.connector,
-                sid: &way.sid,
-                resource: &resource.id,
-                target: &resource.target,
-                subject,
-            };
-            match caller.open(&way.gateway, &ask).await {
-                Ok(stream) => return Ok(Box::new(stream)),
-                Err(error) => {
-                    tracing::info!(gateway = %way.gateway.id, connector = %way.connector, "no sealed stream: {}", causes(&error));
-                    let retry = error.retry();
-                    last = Some(error);
-                    if !retry {
-                        break;
-                    }
-                }
-            }
-        }
-        match last {
-            Some(error) => Err(error).with_context(|| format!("resource \"{id}\" cannot be reached")),
-            None => anyhow::bail!("no connector at site \"{}\" has a tunnel now; is it running?", resource.site),
+        let (target, pair) = (&resource.target, pair_for(subject));
+        let wish = Wish { tenant, resource: &resource.id, target, subject, pair };
+        let failed = |way: &Way, error: &CallError| {
+            tracing::info!(gateway = %way.gateway.id, connector = %way.connector, "no sealed stream: {}", causes(error));
+        };
+        match caller.open_any(&ways, &wish, failed).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(Some(error)) => Err(error).with_context(|| format!("resource \"{id}\" cannot be reached")),
+            Err(None) => anyhow::bail!("no connector at site \"{}\" has a tunnel now; is it running?", resource.site),
         }
     }
+}
+
+/// Nobody waits for what a service does: copies must not stand before what users do.
+fn pair_for(subject: &str) -> ClassPair {
+    if subject.starts_with("service/") { ClassPair::Bulk } else { ClassPair::Standard }
 }
 
 fn causes(error: &CallError) -> String {

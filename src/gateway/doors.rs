@@ -4,14 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rustls::{ClientConfig, ServerConfig};
-use sluice_connector_server::{DirectAsk, OpenError, TunnelServer};
+use sluice_connector_server::{Arrived, DirectAsk, OpenError, TunnelServer};
+use sluice_connector_wire::Refusal;
 use sluice_gateway_proxy::{
     BoxedIo, DirectOpen, DirectStreams, FactorsRefused, FrontTls, NodeTls, OpenFailed, RELAY_ALPN, TUNNEL_ALPN,
-    TunnelDoor, VerifyFactors,
+    TunnelConnection, TunnelDoor, VerifyFactors,
 };
 use sluice_node_client::{CallError, Node};
 use sluice_node_identity::{
-    NodeId, SpiffeId, TrustDomain, UnixTime,
+    SpiffeId, TrustDomain, UnixTime,
     api::{VerifiedUser, VerifyFactor},
 };
 
@@ -109,15 +110,29 @@ impl Direct {
 impl DirectStreams for Direct {
     async fn open(&self, want: DirectOpen) -> Result<BoxedIo, OpenFailed> {
         let target = want.target.parse().map_err(|error| OpenFailed::Refused(format!("{error}")))?;
-        let ask =
-            DirectAsk { connectors: &want.connectors, resource: &want.resource, target: &target, subject: &want.sub };
+        let ask = DirectAsk {
+            connectors: &want.connectors,
+            resource: &want.resource,
+            target: &target,
+            subject: &want.sub,
+            pair: want.pair,
+        };
         let now = UnixTime::from(std::time::SystemTime::now());
         match self.tunnels.open_direct(&ask, now).await {
             Ok(stream) => Ok(Box::new(stream)),
-            Err(OpenError::NoTunnel) => Err(OpenFailed::NoTunnel),
-            Err(OpenError::Refused { code, message, .. }) => Err(OpenFailed::Refused(format!("{code}: {message}"))),
-            Err(error) => Err(OpenFailed::Refused(error.to_string())),
+            Err(error) => Err(failed(&error)),
         }
+    }
+}
+
+/// What the listener is told: nothing that was not opened is more than late, gone or refused to it.
+fn failed(error: &OpenError) -> OpenFailed {
+    match error {
+        OpenError::NoTunnel => OpenFailed::NoTunnel,
+        OpenError::Refused { code, .. } if code == Refusal::TimedOut.code() => OpenFailed::Slow(error.to_string()),
+        _ if error.is_late() => OpenFailed::Slow(error.to_string()),
+        _ if error.retry() => OpenFailed::Later(error.to_string()),
+        _ => OpenFailed::Refused(error.to_string()),
     }
 }
 
@@ -135,14 +150,16 @@ impl Tunnels {
 
 #[async_trait]
 impl TunnelDoor for Tunnels {
-    async fn tunnel(&self, stream: FrontTls, connector: NodeId, leaf: Vec<u8>) {
-        // Renewed during this very handshake? Then the agent refuses the first token and comes back.
-        let own = match self.node.leaf_der() {
-            Ok(own) => own,
+    async fn tunnel(&self, tunnel: TunnelConnection) {
+        let TunnelConnection { connector, connection, leaf, mark } = tunnel;
+        // Renewed during this very handshake? Then the agent refuses the first token, and the connection is closed.
+        let own_leaf = match self.node.leaf_der() {
+            Ok(own) => own.to_vec(),
             Err(error) => return tracing::warn!("tunnel refused: {error:#}"),
         };
-        if let Err(error) = self.tunnels.serve_tunnel(stream, &leaf, &own).await {
-            tracing::info!(%connector, "tunnel ended: {error:#}");
+        let arrived = Arrived { connection, agent_leaf: leaf, own_leaf, mark };
+        if let Err(error) = self.tunnels.serve_tunnel(arrived).await {
+            tracing::info!(%connector, "tunnel connection ended: {error:#}");
         }
     }
 
@@ -150,6 +167,10 @@ impl TunnelDoor for Tunnels {
         if let Err(error) = self.tunnels.serve_relay(stream).await {
             tracing::debug!(%caller, "relay ended: {error:#}");
         }
+    }
+
+    fn leave(&self) {
+        self.tunnels.leave();
     }
 }
 
@@ -159,6 +180,22 @@ mod tests {
 
     fn refused(status: u16, code: &str, retry_after: Option<Duration>) -> FactorsRefused {
         refusal(&CallError::Refused { status, code: code.to_owned(), message: "x".to_owned(), retry_after })
+    }
+
+    #[test]
+    fn a_browser_is_sent_back_later_only_for_what_time_heals() {
+        let refused = |refusal: Refusal| {
+            let (code, message, retry) = (refusal.code().to_owned(), refusal.to_string(), refusal.retry());
+            failed(&OpenError::Refused { code, message, retry })
+        };
+        assert!(matches!(refused(Refusal::TimedOut), OpenFailed::Slow(_)));
+        assert!(matches!(refused(Refusal::Unreachable), OpenFailed::Later(_)));
+        assert!(matches!(refused(Refusal::NotAllowed), OpenFailed::Refused(_)));
+        assert!(matches!(failed(&OpenError::Busy), OpenFailed::Later(_)));
+        let silent = || std::io::Error::from(std::io::ErrorKind::TimedOut);
+        assert!(matches!(failed(&OpenError::Broken(silent())), OpenFailed::Slow(_)));
+        assert!(matches!(failed(&OpenError::Cut), OpenFailed::Refused(_)));
+        assert_eq!(failed(&OpenError::NoTunnel), OpenFailed::NoTunnel);
     }
 
     #[test]

@@ -19,30 +19,34 @@ use zeroize::Zeroizing;
 
 const CALLER: &str = "caller";
 const ASSERTION: &str = "assertion";
+const RESET: &str = "reset";
 /// Hex digits of the join that stand in a key file's name.
 const JOIN_DIGITS: usize = 16;
 /// Longest key file, bytes.
 const MAX_KEY: u64 = 4096;
 
-/// Both keys.
+/// All of them.
 pub(super) struct Keys {
     /// Ed25519: signs stream tokens.
     pub(super) caller: TokenSigner,
     /// P-256: signs `Sluice-Identity`.
     pub(super) assertion: AssertionKey,
+    /// Symmetric: tells QUIC peers of a former process that it is gone.
+    pub(super) reset: Zeroizing<[u8; 32]>,
 }
 
 impl Keys {
     /// Reads those of this `join`, or makes them; those of former joins go.
     pub(super) fn load_or_make(state_dir: &Path, gateway: &NodeId, join: &Fingerprint) -> anyhow::Result<Self> {
-        let paths = [CALLER, ASSERTION].map(|what| path(state_dir, what, join));
+        let paths = [CALLER, ASSERTION, RESET].map(|what| path(state_dir, what, join));
         remove_others(state_dir, &paths)?;
-        let [caller, assertion] = &paths;
+        let [caller, assertion, reset] = &paths;
         let caller = file(caller, new_caller_key)?;
         let assertion = file(assertion, sluice_gateway_proxy::new_assertion_key)?;
         Ok(Self {
             caller: TokenSigner::gateway(gateway.as_str(), &caller)?,
             assertion: AssertionKey::from_pkcs8(&assertion)?,
+            reset: file(reset, new_reset_key)?.as_slice().try_into().map(Zeroizing::new).context("the reset key is not 32 bytes")?,
         })
     }
 
@@ -64,7 +68,7 @@ fn remove_others(state_dir: &Path, ours: &[PathBuf]) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(state_dir).context("cannot list the state directory")? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let made_here = [CALLER, ASSERTION].iter().any(|what| is_key_name(name, what));
+        let made_here = [CALLER, ASSERTION, RESET].iter().any(|what| is_key_name(name, what));
         if made_here && !ours.contains(&path) {
             std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
@@ -81,6 +85,12 @@ fn new_caller_key() -> anyhow::Result<Vec<u8>> {
     let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
         .map_err(|_| anyhow!("no key could be made: the system's random source failed"))?;
     Ok(key.as_ref().to_vec())
+}
+
+fn new_reset_key() -> anyhow::Result<Vec<u8>> {
+    let mut key = vec![0; 32];
+    aws_lc_rs::rand::fill(&mut key).map_err(|_| anyhow!("no key could be made: the system's random source failed"))?;
+    Ok(key)
 }
 
 fn file(path: &Path, make: fn() -> anyhow::Result<Vec<u8>>) -> anyhow::Result<Zeroizing<Vec<u8>>> {
@@ -132,7 +142,7 @@ mod tests {
         assert_eq!(made, read);
         assert_eq!((&made.caller["crv"], &made.assertion["crv"]), (&"Ed25519".into(), &"P-256".into()));
         assert!(made.caller.get("d").is_none() && made.assertion.get("d").is_none());
-        for what in [CALLER, ASSERTION] {
+        for what in [CALLER, ASSERTION, RESET] {
             let mode = std::fs::metadata(path(dir.path(), what, &join("one"))).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
@@ -146,7 +156,7 @@ mod tests {
         let after = load(dir.path(), "two").unwrap();
         assert_ne!(before.caller, after.caller);
         assert_ne!(before.assertion, after.assertion);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4);
     }
 
     #[test]

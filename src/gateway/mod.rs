@@ -37,7 +37,9 @@ pub(crate) struct Args {
 /// Runs it.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config: GatewayConfig = config::load(&args.role.config)?;
-    let mut settings = config.proxy().map_err(|error| ConfigError::invalid(&args.role.config, error))?;
+    let invalid = |error| ConfigError::invalid(&args.role.config, error);
+    let mut settings = config.proxy().map_err(invalid)?;
+    let limits = config.tunnels().map_err(invalid)?;
     if args.role.check {
         config::print_effective(&config)?;
         return Ok(ExitCode::SUCCESS);
@@ -50,7 +52,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     node::confine("gateway", &config.state_dir, &config.user)?;
     let max_stale = Duration::from_secs(config.control.max_stale_seconds);
-    node::runtime()?.block_on(serve(bound, ready, config.state_dir, max_stale))?;
+    node::runtime()?.block_on(serve(bound, ready, limits, config.state_dir, max_stale))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -64,12 +66,18 @@ fn affordable(wanted: usize, files: usize) -> usize {
     wanted.min(most)
 }
 
-async fn serve(bound: Bound, ready: Ready, state_dir: PathBuf, max_stale: Duration) -> anyhow::Result<()> {
+async fn serve(
+    bound: Bound,
+    ready: Ready,
+    limits: Limits,
+    state_dir: PathBuf,
+    max_stale: Duration,
+) -> anyhow::Result<()> {
     let stop = node::shutdown()?;
     let Some(node) = node::start(ready, Role::Gateway, &stop).await? else { return Ok(()) };
     let keys = Keys::load_or_make(&state_dir, &node.name().id, &node.join())?;
     let public = keys.public()?;
-    let tunnels = TunnelServer::new(node::spiffe(node.name()), keys.caller, Limits::default());
+    let tunnels = TunnelServer::new(node::spiffe(node.name()), keys.caller, limits);
     let plan = watch::Sender::new(None);
     let judge = judge(node.name().tenant.clone(), plan.clone());
     let parts = Parts {
@@ -80,6 +88,7 @@ async fn serve(bound: Bound, ready: Ready, state_dir: PathBuf, max_stale: Durati
         direct: Arc::new(Direct::new(tunnels.clone())),
         tunnels: Arc::new(Tunnels::new(node.clone(), tunnels.clone())),
         assertion_key: Arc::new(keys.assertion),
+        reset_key: keys.reset,
     };
     let following = async {
         tokio::join!(node.run_judging(stop.clone(), judge), report::keep(node.clone(), tunnels, public));

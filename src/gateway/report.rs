@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use sluice_connector_server::TunnelServer;
-use sluice_node_client::Node;
+use sluice_node_client::{Node, Pause};
 use sluice_node_identity::{
     NodeId, StateView,
     api::{GatewayKeys, LiveTunnels},
@@ -16,9 +16,8 @@ use tokio::{
 
 /// Control keeps live tunnels in memory only, so they are told again and again.
 const TUNNELS_EVERY: Duration = Duration::from_secs(10);
-/// After a failure; also the least time between two lists of tunnels: a connector that comes and goes must not make
-/// us call control as often.
-const RETRY: Duration = Duration::from_secs(1);
+/// The least time between two lists of tunnels: a connector that comes and goes must not make us call control as often.
+const REST: Duration = Duration::from_secs(1);
 /// Keys are told again in case control was restored from a backup that does not know them.
 const KEYS_EVERY: Duration = Duration::from_secs(3600);
 
@@ -28,30 +27,34 @@ pub(super) async fn keep(node: Node, tunnels: TunnelServer, keys: GatewayKeys) {
 }
 
 async fn tell_keys(node: &Node, keys: &GatewayKeys) {
+    let mut pause = Pause::default();
     loop {
         let told: Result<(), _> = node.post("/node/v1/keys", keys).await;
-        let pause = match told {
-            Ok(()) => KEYS_EVERY,
+        match told {
+            Ok(()) => {
+                pause.reset();
+                sleep(KEYS_EVERY).await;
+            }
             Err(error) => {
                 tracing::debug!("keys are not registered yet: {error}");
-                RETRY
+                pause.wait().await;
             }
-        };
-        sleep(pause).await;
+        }
     }
 }
 
 async fn tell_tunnels(node: &Node, tunnels: &TunnelServer) {
-    let mut live = tunnels.live();
+    let (mut live, mut pause) = (tunnels.live(), Pause::default());
     loop {
         let tunnels = live.borrow_and_update().clone();
         let told: Result<(), _> = node.post("/node/v1/tunnels", &LiveTunnels { tunnels }).await;
         if let Err(error) = told {
             tracing::debug!("control does not know the live tunnels: {error}");
-            sleep(RETRY).await;
+            pause.wait().await;
             continue;
         }
-        sleep(RETRY).await;
+        pause.reset();
+        sleep(REST).await;
         // Changed or not: the list goes out again. Only a server that has gone ends `live`, and we hold it.
         let _changed = timeout(TUNNELS_EVERY, live.changed()).await;
     }

@@ -3,6 +3,8 @@
 //! Two TLS connections, one inside the other: the outer one to the gateway (`sluice-relay/1`), the inner one to the
 //! agent (`sluice-sealed/1`). The token goes through the inner one only.
 
+mod ways;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration, time::SystemTime};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -14,7 +16,7 @@ use rustls::{
     sign::CertifiedKey,
     version::TLS13,
 };
-use sluice_connector_mux::{read_frame, write_frame};
+use sluice_connector_mux::{Datagrams, read_frame, write_frame};
 use sluice_connector_wire::{
     ALPN_RELAY, ALPN_SEALED, ClassPair, MAX_TOKEN_LIFE, NodeVerifier, OpenReply, OpenRequest, RelayOpen, SignError,
     StreamClaims, Target, TokenSigner, certificate_hash, sign_stream_token,
@@ -24,8 +26,17 @@ use thiserror::Error;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+pub use ways::{Way, Wish};
+
 /// A sealed stream: the target's bytes. It ends cleanly only when the agent said so (TLS `close_notify`).
 pub type SealedStream = TlsStream<TlsStream<TcpStream>>;
+
+/// A sealed stream to a `udp:` target, once it is open: datagrams, framed inside the inner TLS connection. What a
+/// gateway could tell from them is their lengths and times.
+#[must_use]
+pub fn into_datagrams(stream: SealedStream) -> Datagrams {
+    Datagrams::framed(stream)
+}
 
 /// Bounds of a caller; the defaults are the hardened ones.
 #[derive(Clone, Copy, Debug)]
@@ -34,11 +45,14 @@ pub struct Limits {
     pub handshake: Duration,
     /// Time for the agent's answer: 20 s (it resolves for at most 5 s and dials for 10 s).
     pub answer: Duration,
+    /// Time before the next way is tried beside one that has not answered ([`SealedCaller::open_any`]): 1 s. An opening
+    /// takes some five round trips and two handshakes.
+    pub hedge: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { handshake: Duration::from_secs(10), answer: Duration::from_secs(20) }
+        Self { handshake: Duration::from_secs(10), answer: Duration::from_secs(20), hedge: Duration::from_secs(1) }
     }
 }
 
@@ -68,6 +82,8 @@ pub struct SealedAsk<'a> {
     pub target: &'a Target,
     /// On whose behalf: `user/<id>` or `service/<name>`.
     pub subject: &'a str,
+    /// Which of the tunnel's connections should carry it.
+    pub pair: ClassPair,
 }
 
 /// Why there is no stream.
@@ -167,8 +183,7 @@ impl SealedCaller {
     /// [`CallError`]. Nothing of the token or the target is shown to the gateway in any case.
     pub async fn open(&self, gateway: &Gateway, ask: &SealedAsk<'_>) -> Result<SealedStream, CallError> {
         let mut outer = self.reach_gateway(gateway, ask).await?;
-        let wanted =
-            RelayOpen { connector: ask.connector.clone(), sid: ask.sid.to_owned(), pair: ClassPair::default() };
+        let wanted = RelayOpen { connector: ask.connector.clone(), sid: ask.sid.to_owned(), pair: ask.pair };
         write_frame(&mut outer, &wanted, self.limits.handshake).await.map_err(CallError::Gateway)?;
         match read_frame(&mut outer, self.limits.handshake).await.map_err(CallError::Gateway)? {
             OpenReply::Open => {}

@@ -1,145 +1,172 @@
-//! Which tunnels there are, and whom to ask for a stream.
+//! Which tunnels there are, and of which connections each consists.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use sluice_connector_mux::{Opener, Stream};
+use sluice_connector_mux::Opener;
+use sluice_connector_wire::ClassPair;
 use sluice_node_identity::{NodeId, api::LiveTunnel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
-use crate::limits::Limits;
+use crate::{
+    choice::{self, Way},
+    leg::{Facts, Leg},
+    limits::Limits,
+};
 
-/// One tunnel as others see it.
-#[derive(Clone, Debug)]
-pub(crate) struct Tunnel {
-    pub(crate) connector: NodeId,
-    pub(crate) sid: String,
-    /// Hash of the certificate that this gateway showed when the tunnel began.
-    pub(crate) cnf: String,
-    pub(crate) close: CancellationToken,
-    opener: Opener,
-    streams: Arc<Semaphore>,
-}
-
-/// A stream and the room it takes.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) stream: Stream,
-    pub(crate) room: OwnedSemaphorePermit,
-}
-
-impl Tunnel {
-    pub(crate) fn new(connector: NodeId, sid: String, cnf: String, opener: Opener, limits: &Limits) -> Self {
-        let streams = Arc::new(Semaphore::new(limits.streams_per_tunnel));
-        Self { connector, sid, cnf, close: CancellationToken::new(), opener, streams }
-    }
-
-    /// Opens a stream; `None` when the tunnel is full or gone.
-    pub(crate) async fn open(&self) -> Option<Opened> {
-        let room = self.streams.clone().try_acquire_owned().ok()?;
-        let stream = self.opener.open().await.ok()?;
-        Some(Opened { stream, room })
-    }
-
-    fn live(&self) -> LiveTunnel {
-        LiveTunnel { connector: self.connector.clone(), sid: self.sid.clone() }
-    }
-}
-
-/// Why a tunnel was not taken.
+/// Why a connection was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotTaken {
-    #[error("another tunnel has the same session id")]
+    #[error("another connector has a tunnel with the same session id")]
     SessionInUse,
     #[error("as many tunnels as may be are open")]
     Full,
+    #[error("as many connections as may be are open")]
+    TooManyConnections,
+    #[error("this connector has as many connections as it may; it opens them without using them")]
+    TooManyOfConnector,
+    #[error("the gateway is stopping")]
+    Leaving,
 }
 
-/// All tunnels, by age.
+/// All tunnels.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    tunnels: Mutex<BTreeMap<u64, Tunnel>>,
+    table: Mutex<Table>,
     live: watch::Sender<Vec<LiveTunnel>>,
 }
 
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    leaving: bool,
+    tunnels: HashMap<String, Tunnel>,
+    /// Sessions by age, oldest first.
+    by_connector: BTreeMap<NodeId, BTreeSet<(u64, String)>>,
+    /// Connections, those without a hello too.
+    connections: usize,
+    connections_of: HashMap<NodeId, usize>,
+}
+
+#[derive(Debug)]
+struct Tunnel {
+    born: u64,
+    connector: NodeId,
+    /// By age, oldest first. A handful.
+    legs: Vec<(u64, Arc<Leg>)>,
+}
+
+impl Tunnel {
+    fn takes_streams(&self) -> bool {
+        self.legs.iter().any(|(_, leg)| !leg.is_retired())
+    }
+}
+
+/// A connection's place, from before its hello to its end.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    registry: &'a Registry,
+    connector: NodeId,
+}
+
+/// A connection's entry, from its hello to its end.
+#[derive(Debug)]
+pub(crate) struct Registered<'a> {
+    registry: &'a Registry,
+    number: u64,
+    pub(crate) leg: Arc<Leg>,
+}
+
 impl Registry {
-    /// Adds a tunnel and gives its number. Closes the connector's oldest when it has too many.
-    pub(crate) fn insert(&self, tunnel: Tunnel, limits: &Limits) -> Result<u64, NotTaken> {
-        let mut tunnels = self.lock();
-        if tunnels.values().any(|other| other.sid == tunnel.sid) {
-            return Err(NotTaken::SessionInUse);
+    /// Counts a connection that is proved to be this connector's.
+    pub(crate) fn enter(&self, connector: &NodeId, limits: &Limits) -> Result<Place<'_>, NotTaken> {
+        let mut table = self.lock();
+        if table.connections >= limits.connections {
+            return Err(NotTaken::TooManyConnections);
         }
-        let own: Vec<u64> =
-            tunnels.iter().filter(|(_, other)| other.connector == tunnel.connector).map(|(id, _)| *id).collect();
-        let surplus = (own.len() + 1).saturating_sub(limits.tunnels_per_connector);
-        for oldest in own.into_iter().take(surplus) {
-            if let Some(old) = tunnels.remove(&oldest) {
-                old.close.cancel();
+        let own = table.connections_of.entry(connector.clone()).or_default();
+        if *own >= limits.connections_per_connector {
+            return Err(NotTaken::TooManyOfConnector);
+        }
+        *own += 1;
+        table.connections += 1;
+        Ok(Place { registry: self, connector: connector.clone() })
+    }
+
+    /// Adds a connection to its tunnel, which it may begin. What is too much of one connector's closes its oldest.
+    pub(crate) fn insert(&self, facts: Facts, opener: Opener, limits: &Limits) -> Result<Registered<'_>, NotTaken> {
+        let mut table = self.lock();
+        if table.leaving {
+            return Err(NotTaken::Leaving);
+        }
+        table.next += 1;
+        let number = table.next;
+        let tunnel = table.tunnel_for(&facts, number, limits)?;
+        let agent = tunnel.legs.last().map_or_else(Arc::default, |(_, sibling)| sibling.agent().clone());
+        let leg = Arc::new(Leg::new(facts, opener, limits.streams_per_connection, agent));
+        tunnel.legs.push((number, leg.clone()));
+        self.publish(&table);
+        Ok(Registered { registry: self, number, leg })
+    }
+
+    /// Ways to any of these connectors, best first.
+    pub(crate) fn ways(&self, connectors: &[NodeId], pair: ClassPair) -> Vec<Way> {
+        let table = self.lock();
+        let mut tunnels = Vec::new();
+        for connector in connectors.iter().collect::<BTreeSet<_>>() {
+            let newest_first = table.by_connector.get(connector).into_iter().flatten().rev();
+            let usable = newest_first.filter_map(|(_, sid)| table.tunnels.get(sid)).filter(|t| t.takes_streams());
+            for (age, tunnel) in usable.enumerate() {
+                tunnels.push((age, tunnel.legs.iter().rev().map(|(_, leg)| leg.clone()).collect()));
             }
         }
-        if tunnels.len() >= limits.tunnels {
-            self.publish(&tunnels);
-            return Err(NotTaken::Full);
-        }
-        let id = tunnels.last_key_value().map_or(0, |(id, _)| id + 1);
-        tunnels.insert(id, tunnel);
-        self.publish(&tunnels);
-        Ok(id)
+        drop(table);
+        choice::order(tunnels, pair)
     }
 
-    /// Takes a tunnel out, if it is still the one with this session.
-    pub(crate) fn remove(&self, id: u64, sid: &str) {
-        let mut tunnels = self.lock();
-        if tunnels.get(&id).is_some_and(|tunnel| tunnel.sid == sid) {
-            tunnels.remove(&id);
-            self.publish(&tunnels);
-        }
+    /// Ways through one tunnel, if it is this connector's, best first.
+    pub(crate) fn ways_of(&self, connector: &NodeId, sid: &str, pair: ClassPair) -> Vec<Way> {
+        let legs = match self.lock().tunnels.get(sid).filter(|tunnel| tunnel.connector == *connector) {
+            Some(tunnel) => tunnel.legs.iter().rev().map(|(_, leg)| leg.clone()).collect(),
+            None => return Vec::new(),
+        };
+        choice::order(vec![(0, legs)], pair)
     }
 
-    /// Tunnels of any of these connectors: each one's newest before anybody's older ones, then those with most room.
-    ///
-    /// An agent keeps one tunnel, so an older one is probably a line that died unnoticed; that it has room is no merit.
-    pub(crate) fn candidates(&self, connectors: &[NodeId]) -> Vec<Tunnel> {
-        let tunnels = self.lock();
-        let mut seen: BTreeMap<&NodeId, usize> = BTreeMap::new();
-        let mut found = Vec::new();
-        for tunnel in tunnels.values().rev().filter(|tunnel| connectors.contains(&tunnel.connector)) {
-            let newer = seen.entry(&tunnel.connector).or_default();
-            found.push((*newer, tunnel.clone()));
-            *newer += 1;
-        }
-        found.sort_by_key(|(newer, tunnel)| (*newer, std::cmp::Reverse(tunnel.streams.available_permits())));
-        found.into_iter().map(|(_, tunnel)| tunnel).collect()
-    }
-
-    /// The tunnel with this session, if it is this connector's.
-    pub(crate) fn find(&self, connector: &NodeId, sid: &str) -> Option<Tunnel> {
-        self.lock().values().find(|tunnel| tunnel.connector == *connector && tunnel.sid == sid).cloned()
-    }
-
+    /// Closes every connection of a connector; gives how many tunnels that ends.
     pub(crate) fn close_connector(&self, connector: &NodeId) -> usize {
-        let mut tunnels = self.lock();
-        let before = tunnels.len();
-        tunnels.retain(|_, tunnel| {
-            let stays = tunnel.connector != *connector;
-            if !stays {
-                tunnel.close.cancel();
-            }
-            stays
-        });
-        self.publish(&tunnels);
-        before - tunnels.len()
+        let mut table = self.lock();
+        let sids = table.by_connector.remove(connector).unwrap_or_default();
+        for (_, sid) in &sids {
+            table.close(sid);
+        }
+        self.publish(&table);
+        sids.len()
+    }
+
+    /// From now on no connection is taken.
+    pub(crate) fn leave(&self) {
+        let mut table = self.lock();
+        table.leaving = true;
+        self.publish(&table);
     }
 
     pub(crate) fn live(&self) -> watch::Receiver<Vec<LiveTunnel>> {
         self.live.subscribe()
     }
 
-    fn publish(&self, tunnels: &BTreeMap<u64, Tunnel>) {
-        let now: Vec<LiveTunnel> = tunnels.values().rev().map(Tunnel::live).collect();
+    fn publish(&self, table: &Table) {
+        // Nobody is to look for a tunnel here any more when the gateway is stopping.
+        let mut now: Vec<(u64, LiveTunnel)> = table
+            .tunnels
+            .iter()
+            .filter(|(_, tunnel)| tunnel.takes_streams() && !table.leaving)
+            .map(|(sid, tunnel)| (tunnel.born, LiveTunnel { connector: tunnel.connector.clone(), sid: sid.clone() }))
+            .collect();
+        now.sort_unstable_by_key(|(born, _)| std::cmp::Reverse(*born));
+        let now: Vec<LiveTunnel> = now.into_iter().map(|(_, tunnel)| tunnel).collect();
         self.live.send_if_modified(|before| {
             let changed = *before != now;
             *before = now;
@@ -147,35 +174,116 @@ impl Registry {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Tunnel>> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         // Every change above is complete before the guard goes, so a panic elsewhere leaves it whole.
-        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tunnel {
+    /// Makes room for one more connection of this pair.
+    fn close_surplus(&mut self, pair: ClassPair, most: usize) {
+        let own = self.legs.iter().filter(|(_, leg)| leg.facts.pair == pair).count();
+        let mut surplus = (own + 1).saturating_sub(most);
+        self.legs.retain(|(_, leg)| {
+            let goes = surplus > 0 && leg.facts.pair == pair;
+            if goes {
+                surplus -= 1;
+                leg.close.cancel();
+            }
+            !goes
+        });
+    }
+}
+
+impl Table {
+    /// The tunnel that a new connection belongs to, with room for it.
+    fn tunnel_for(&mut self, new: &Facts, number: u64, limits: &Limits) -> Result<&mut Tunnel, NotTaken> {
+        if !self.tunnels.contains_key(&new.sid) {
+            self.make_room(&new.connector, limits)?;
+            self.by_connector.entry(new.connector.clone()).or_default().insert((number, new.sid.clone()));
+        }
+        let begin = || Tunnel { born: number, connector: new.connector.clone(), legs: Vec::new() };
+        let tunnel = self.tunnels.entry(new.sid.clone()).or_insert_with(begin);
+        if tunnel.connector != new.connector {
+            return Err(NotTaken::SessionInUse);
+        }
+        tunnel.close_surplus(new.pair, limits.connections_per_pair);
+        Ok(tunnel)
+    }
+
+    /// Room for one more tunnel of this connector.
+    fn make_room(&mut self, connector: &NodeId, limits: &Limits) -> Result<(), NotTaken> {
+        let own = self.by_connector.get(connector);
+        let surplus = (own.map_or(0, BTreeSet::len) + 1).saturating_sub(limits.tunnels_per_connector);
+        if self.tunnels.len().saturating_sub(surplus) >= limits.tunnels {
+            return Err(NotTaken::Full);
+        }
+        let oldest: Vec<_> = own.into_iter().flatten().take(surplus).cloned().collect();
+        for old in oldest {
+            self.close(&old.1);
+            if let Some(own) = self.by_connector.get_mut(connector) {
+                own.remove(&old);
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, sid: &str) {
+        for (_, leg) in self.tunnels.remove(sid).map(|tunnel| tunnel.legs).into_iter().flatten() {
+            leg.close.cancel();
+        }
+    }
+
+    /// Takes one connection out, and its tunnel if it was the last.
+    fn remove(&mut self, number: u64, gone: &Facts) {
+        let Some(tunnel) = self.tunnels.get_mut(&gone.sid) else { return };
+        tunnel.legs.retain(|(other, _)| *other != number);
+        if !tunnel.legs.is_empty() {
+            return;
+        }
+        let (connector, key) = (tunnel.connector.clone(), (tunnel.born, gone.sid.clone()));
+        self.tunnels.remove(&gone.sid);
+        if let Some(own) = self.by_connector.get_mut(&connector) {
+            own.remove(&key);
+            if own.is_empty() {
+                self.by_connector.remove(&connector);
+            }
+        }
+    }
+}
+
+impl Registered<'_> {
+    /// No new streams here.
+    pub(crate) fn retire(&self) {
+        self.leg.retire();
+        self.registry.publish(&self.registry.lock());
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        // Whoever still holds the connection must not take it for one that lives.
+        self.leg.retire();
+        let mut table = self.registry.lock();
+        table.remove(self.number, &self.leg.facts);
+        self.registry.publish(&table);
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut table = self.registry.lock();
+        table.connections -= 1;
+        if let Some(own) = table.connections_of.get_mut(&self.connector) {
+            *own -= 1;
+            if *own == 0 {
+                table.connections_of.remove(&self.connector);
+            }
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use sluice_connector_mux::{Connection, End};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_connectors_newest_tunnel_is_asked_first_however_busy_it_is() {
-        let (registry, limits) = (Registry::default(), Limits::default());
-        let mut ends = Vec::new();
-        let mut add = |connector: &str, sid: &str, busy: u32| {
-            let end = Connection::over_tcp(tokio::io::duplex(1024).0, End::Gateway);
-            let tunnel = Tunnel::new(connector.parse().unwrap(), sid.to_owned(), String::new(), end.opener(), &limits);
-            tunnel.streams.clone().try_acquire_many_owned(busy).unwrap().forget();
-            registry.insert(tunnel, &limits).unwrap();
-            ends.push(end);
-        };
-        add("dc-1", "dead line", 0);
-        add("dc-2", "other", 3);
-        add("dc-1", "alive", 5);
-        let asked = registry.candidates(&["dc-1".parse().unwrap(), "dc-2".parse().unwrap()]);
-        let sids: Vec<&str> = asked.iter().map(|tunnel| tunnel.sid.as_str()).collect();
-        assert_eq!(sids, ["other", "alive", "dead line"]);
-    }
-}
+#[path = "registry_tests.rs"]
+mod tests;

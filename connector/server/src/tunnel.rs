@@ -1,53 +1,68 @@
-//! One tunnel connection's life: hello, streams on request, end.
+//! One connection's life: hello, its entry in the registry, end.
 
-use std::{
-    io,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sluice_connector_mux::{Connection, End, Stream, read_frame};
-use sluice_connector_wire::{AgentHello, Peer, certificate_hash};
+use sluice_connector_mux::{Connection, Stream, read_frame};
+use sluice_connector_wire::{AgentHello, ClassPair, Peer, certificate_hash};
 use sluice_node_identity::{NodeId, Principal, Role, UnixTime};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    time::timeout,
-};
 
-use crate::{TunnelServer, registry::Tunnel};
+use crate::{TunnelServer, alive, leg::Facts, line};
+
+/// A peer that moved is marked again after at most this.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+
+/// A connection that an agent has made.
+pub struct Arrived {
+    /// Its handshake is done (mutual TLS 1.3 against the node root, ALPN `sluice-tunnel/1`), over either transport.
+    pub connection: Connection,
+    /// The certificate that the agent showed (DER).
+    pub agent_leaf: Vec<u8>,
+    /// The certificate that this gateway showed in that very handshake (DER).
+    pub own_leaf: Vec<u8>,
+    /// Marks the connection's packets; called when the hello has named the pair, and every second from then on, for a
+    /// peer that moves.
+    pub mark: Mark,
+}
+
+/// Marks a connection's packets for a pair of classes.
+pub type Mark = Box<dyn FnMut(ClassPair) + Send>;
 
 impl TunnelServer {
-    /// Runs a tunnel until it ends. `io` has finished mutual TLS 1.3 with ALPN `sluice-tunnel/1` against the node
-    /// root; `agent_leaf` is the certificate the agent showed, `own_leaf` the one this gateway showed in that very
-    /// handshake.
+    /// Runs a connection of a tunnel until it ends.
     ///
     /// # Errors
     /// The peer is not a connector of this gateway's tenant, says nothing in time, speaks out of turn, or is gone.
-    pub async fn serve_tunnel<T>(&self, io: T, agent_leaf: &[u8], own_leaf: &[u8]) -> anyhow::Result<()>
-    where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    pub async fn serve_tunnel(&self, arrived: Arrived) -> anyhow::Result<()> {
+        let Arrived { mut connection, agent_leaf, own_leaf, mut mark } = arrived;
         let limits = &self.shared.limits;
-        let peer = Peer::from_leaf(agent_leaf)?;
+        let peer = Peer::from_leaf(&agent_leaf)?;
         let connector = self.connector(&peer)?;
-        let mut connection = Connection::over_tcp(io, End::Gateway);
-        let greet = greet(&mut connection, limits.handshake);
-        let (hello, agent_line) = timeout(limits.handshake, greet).await.context("no hello in time")??;
+        let _place = self.shared.registry.enter(&connector, limits)?;
+        let (hello, line) = greet(&mut connection, limits.handshake).await?;
         ensure!(is_session_id(&hello.sid), "the agent's session id is not 128 bits of base64url");
-        let cnf = certificate_hash(own_leaf);
-        let tunnel = Tunnel::new(connector.clone(), hello.sid.clone(), cnf, connection.opener(), limits);
-        let close = tunnel.close.clone();
-        let registered = Registered { server: self, id: self.shared.registry.insert(tunnel, limits)?, sid: hello.sid };
-        tracing::info!(%connector, "tunnel is up");
+        mark(hello.pair);
+        let (pair, transport) = (hello.pair, connection.transport());
+        let facts =
+            Facts { connector: connector.clone(), sid: hello.sid, pair, transport, cnf: certificate_hash(&own_leaf) };
+        let registered = self.shared.registry.insert(facts, connection.opener(), limits)?;
+        tracing::info!(%connector, %pair, %transport, "tunnel connection is up");
         let left = Duration::from_secs(peer.not_after.since(UnixTime::from(SystemTime::now())));
+        let heard = connection.heard();
         let ended = tokio::select! {
-            ended = serve(&mut connection, agent_line, &registered) => ended,
-            () = close.cancelled() => Err(anyhow::anyhow!("closed by this gateway")),
+            next = connection.next() => out_of_turn(next),
+            ended = line::hold(line, &registered, self.shared.leaving.subscribe(), limits) => ended,
+            () = alive::watch(heard, limits.silence) => {
+                Err(anyhow::anyhow!("nothing was heard of the agent for {} s", limits.silence.as_secs()))
+            }
+            () = remark(&mut mark, pair) => Ok(()),
+            () = registered.leg.close.cancelled() => Err(anyhow::anyhow!("closed by this gateway")),
             () = tokio::time::sleep(left) => Err(anyhow::anyhow!("the connector's certificate has ended")),
         };
         drop(registered);
-        tracing::info!(%connector, reason = ended.as_ref().err().map(tracing::field::display), "tunnel is down");
+        let reason = ended.as_ref().err().map(tracing::field::display);
+        tracing::info!(%connector, %pair, %transport, reason, "tunnel connection is down");
         ended
     }
 
@@ -65,59 +80,35 @@ impl TunnelServer {
     }
 }
 
-/// Takes the tunnel out of the registry however its task ends.
-struct Registered<'a> {
-    server: &'a TunnelServer,
-    id: u64,
-    sid: String,
-}
-
-impl Registered<'_> {
-    fn withdraw(&self) {
-        self.server.shared.registry.remove(self.id, &self.sid);
-    }
-}
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        self.withdraw();
+async fn remark(mark: &mut Mark, pair: ClassPair) {
+    loop {
+        tokio::time::sleep(MARK_EVERY).await;
+        mark(pair);
     }
 }
 
 /// The agent's first stream and what it says on it.
 async fn greet(connection: &mut Connection, limit: Duration) -> anyhow::Result<(AgentHello, Stream)> {
-    let Some(first) = connection.next().await else { bail!("the agent closed the tunnel without a hello") };
-    let mut first = first.context("tunnel broke before its hello")?;
-    let hello = tokio::select! {
-        hello = read_frame(&mut first, limit) => hello.context("reading the agent's hello")?,
-        other = connection.next() => return Err(out_of_turn(other)),
-    };
-    Ok((hello, first))
-}
-
-/// Waits until the connection ends. An agent that shuts its own line down wants no new streams.
-async fn serve(connection: &mut Connection, mut agent_line: Stream, registered: &Registered<'_>) -> anyhow::Result<()> {
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            other = connection.next() => match other {
-                None => return Ok(()),
-                other => return Err(out_of_turn(other)),
-            },
-            said = agent_line.read_u8(), if !draining => {
-                ensure!(said.is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof), "the agent spoke out of turn");
-                registered.withdraw();
-                draining = true;
+    let greeted = async {
+        let Some(first) = connection.next().await else { bail!("the agent closed the tunnel without a hello") };
+        let mut first = first.context("tunnel broke before its hello")?;
+        let hello = tokio::select! {
+            hello = read_frame(&mut first, limit) => hello.context("reading the agent's hello")?,
+            next = connection.next() => {
+                out_of_turn(next)?;
+                bail!("the agent closed the tunnel during its hello");
             }
-        }
-    }
+        };
+        Ok((hello, first))
+    };
+    tokio::time::timeout(limit, greeted).await.context("no hello in time")?
 }
 
-fn out_of_turn(next: Option<io::Result<Stream>>) -> anyhow::Error {
+fn out_of_turn(next: Option<std::io::Result<Stream>>) -> anyhow::Result<()> {
     match next {
-        None => anyhow::anyhow!("the agent closed the tunnel"),
-        Some(Err(error)) => anyhow::Error::new(error).context("tunnel broke"),
-        Some(Ok(_)) => anyhow::anyhow!("the agent opened a stream, which only a gateway may"),
+        None => Ok(()),
+        Some(Err(error)) => Err(anyhow::Error::new(error).context("tunnel broke")),
+        Some(Ok(_)) => bail!("the agent opened a stream, which only a gateway may"),
     }
 }
 

@@ -40,7 +40,7 @@ pub use keeper::{
     AllowListKeeper, CheckedList, LIST_LEEWAY, ListPosition, ListRefused, MAX_CALLERS, MAX_LIST_BYTES, MAX_LIST_LIFE,
     MAX_RULES, MAX_SUCCESSION, certificate_hash,
 };
-pub use pair::ClassPair;
+pub use pair::{ClassPair, NoPair};
 pub use peer::{ALPN_RELAY, ALPN_SEALED, ALPN_TUNNEL, BadPeer, NodeVerifier, Peer};
 pub use ports::{BadPorts, Ports};
 pub use refusal::{Fault, Refusal};

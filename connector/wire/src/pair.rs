@@ -1,7 +1,7 @@
 //! Pairs of traffic classes: each pair has a connection of its own in a tunnel, so that a desktop never queues behind
 //! a copy (CONTRACTS "Tunnel").
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,19 @@ impl ClassPair {
             Self::Standard => "standard",
             Self::Bulk => "bulk",
         }
+    }
+}
+
+/// Not the name of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a pair of classes is interactive, standard or bulk")]
+pub struct NoPair;
+
+impl FromStr for ClassPair {
+    type Err = NoPair;
+
+    fn from_str(text: &str) -> Result<Self, NoPair> {
+        Self::ALL.into_iter().find(|pair| pair.as_str() == text).ok_or(NoPair)
     }
 }
 

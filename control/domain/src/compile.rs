@@ -184,6 +184,7 @@ fn published(fleet: &Fleet, app: &AppRecord) -> Option<App> {
                 connectors,
                 target: resource.target.to_string(),
                 host_header: host_header.clone(),
+                pair: resource.class,
             }
         }
     };

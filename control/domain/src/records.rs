@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sluice_connector_wire::{AllowRule, Target};
+use sluice_connector_wire::{AllowRule, ClassPair, Target};
 use sluice_discovery_rules::HubClass;
 use sluice_gateway_access::Upstream;
 use sluice_node_identity::{
@@ -256,6 +256,9 @@ pub struct ResourceRecord {
     pub for_users: bool,
     /// Control reaches it (sealed streams).
     pub for_control: bool,
+    /// Traffic of what users do there.
+    #[serde(default)]
+    pub class: ClassPair,
 }
 record!(ResourceRecord, Resource, |r| r.tenant.as_str(), r.id.as_str(), ["site" => r.site]);
 

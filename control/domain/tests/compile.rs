@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use serde_json::json;
-use sluice_connector_wire::{AllowListKeeper, ConnectorDocument, PolicyKey, TokenSigner};
+use sluice_connector_wire::{AllowListKeeper, ClassPair, ConnectorDocument, PolicyKey, TokenSigner};
 use sluice_control_domain::{
     AppPlace, AppRecord, ChangeSet, GatewayRecord, NodeRecord, ResourceRecord, Tenant, Typed, Write,
     compile::{
@@ -71,6 +71,7 @@ fn fleet(policy: &PolicyKey) -> Fleet {
         networks: vec![],
         for_users: true,
         for_control: true,
+        class: ClassPair::Interactive,
     };
     let app = AppRecord {
         tenant: tenant.id.clone(),

@@ -27,6 +27,16 @@ impl Tunnels {
         all.insert((tenant.clone(), gateway.clone()), (now, tunnels));
     }
 
+    /// The tenant's gateways, newest report first.
+    #[must_use]
+    pub fn gateways(&self, tenant: &TenantId, now: UnixTime) -> Vec<NodeId> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = all.iter().filter(|((owner, _), (at, _))| owner == tenant && now.since(*at) <= REPORT_SECONDS);
+        let mut found: Vec<_> = current.map(|((_, gateway), (at, _))| (*at, gateway.clone())).collect();
+        found.sort_by(|(a, _), (b, _)| b.cmp(a));
+        found.into_iter().map(|(_, gateway)| gateway).collect()
+    }
+
     /// Gateways that hold a tunnel to `connector`, with the tunnel's session, newest report first.
     #[must_use]
     pub fn to(&self, tenant: &TenantId, connector: &NodeId, now: UnixTime) -> Vec<(NodeId, String)> {

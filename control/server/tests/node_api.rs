@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rcgen::KeyPair;
 use serde_json::{Value, json};
-use sluice_connector_wire::{AllowListKeeper, ConnectorDocument, PolicyKey, VerifyingKey, thumbprint};
+use sluice_connector_wire::{AllowListKeeper, ClassPair, ConnectorDocument, PolicyKey, VerifyingKey, thumbprint};
 use sluice_control_domain::{ChangeSet, NodeRecord, ResourceRecord, Store};
 use sluice_control_pki::{Csr, Leaf, Usage};
 use sluice_gateway_access::GatewayDocument;
@@ -167,6 +167,7 @@ fn resource(world: &World, id: &str) -> ResourceRecord {
         networks: vec!["10.0.0.0/8".parse().unwrap()],
         for_users: true,
         for_control: true,
+        class: ClassPair::default(),
     }
 }
 

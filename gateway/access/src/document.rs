@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sluice_connector_wire::ClassPair;
 use sluice_node_identity::{AppId, NodeId, ResourceId, TenantId};
 
 /// Schema of [`GatewayDocument`] written by this release.
@@ -101,6 +102,10 @@ pub enum Upstream {
         target: String,
         /// `Host` header the application expects; the app's own host when absent.
         host_header: Option<String>,
+        /// Which of a tunnel's connections carry it. Left out of the document when `standard`, which older gateways
+        /// assume.
+        #[serde(default, skip_serializing_if = "is_standard")]
+        pair: ClassPair,
     },
     /// Control's user pages: TLS with the gateway's own certificate.
     Control {
@@ -109,4 +114,9 @@ pub enum Upstream {
         /// Server name, verified against the node root.
         server_name: String,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+const fn is_standard(pair: &ClassPair) -> bool {
+    matches!(pair, ClassPair::Standard)
 }

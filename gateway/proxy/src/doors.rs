@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rustls::{ClientConfig, ServerConfig};
+use sluice_connector_wire::ClassPair;
 use sluice_gateway_access::{AssertionKey, Plan};
 use sluice_node_identity::{
     NodeId, ResourceId, SpiffeId, StateView, TrustDomain,
@@ -15,6 +16,7 @@ use tokio::{
     net::TcpStream,
     sync::watch,
 };
+use zeroize::Zeroizing;
 
 use crate::connection::Replayed;
 
@@ -32,11 +34,28 @@ pub type FrontTls = tokio_rustls::server::TlsStream<Replayed<TcpStream>>;
 /// Who takes the connections that are not HTTP.
 #[async_trait]
 pub trait TunnelDoor: Send + Sync {
-    /// A connector's tunnel (`sluice-tunnel/1`): `connector` is of this tenant and not revoked. Returns when it ends.
-    async fn tunnel(&self, stream: FrontTls, connector: NodeId, leaf: Vec<u8>);
+    /// A connection of a connector's tunnel (`sluice-tunnel/1`). Returns when it ends.
+    async fn tunnel(&self, tunnel: TunnelConnection);
     /// A relay of control's (`sluice-relay/1`): `caller` is one of the document's. Returns when it ends.
     async fn relay(&self, stream: FrontTls, caller: SpiffeId, leaf: Vec<u8>);
+    /// The gateway is stopping: agents and control are to go elsewhere. What runs goes on for a while.
+    fn leave(&self);
 }
+
+/// A connection of a tunnel, over either transport.
+pub struct TunnelConnection {
+    /// Whose: of this tenant and not revoked.
+    pub connector: NodeId,
+    /// Its streams.
+    pub connection: sluice_connector_mux::Connection,
+    /// The certificate that the connector showed (DER).
+    pub leaf: Vec<u8>,
+    /// Marks what goes to the connector for a pair of classes; to be called again now and then, for a peer that moves.
+    pub mark: Mark,
+}
+
+/// Marks a connection's packets.
+pub type Mark = Box<dyn FnMut(ClassPair) + Send>;
 
 /// One direct stream that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +68,8 @@ pub struct DirectOpen {
     pub target: String,
     /// The token's `sub`, `user/<id>`.
     pub sub: String,
+    /// Which of a tunnel's connections should carry it.
+    pub pair: ClassPair,
 }
 
 /// Why no stream was opened.
@@ -57,7 +78,13 @@ pub enum OpenFailed {
     /// No tunnel of any of the connectors is up.
     #[error("no connector that reaches this app is connected")]
     NoTunnel,
-    /// The connector would not.
+    /// The connectors have no room now, or the way broke; soon it may go.
+    #[error("the app cannot be reached at this moment: {0}")]
+    Later(String),
+    /// The app, or the way to it, did not answer in time.
+    #[error("the app did not answer in time: {0}")]
+    Slow(String),
+    /// The connector would not, and will not before somebody changes something.
     #[error("the connector refused: {0}")]
     Refused(String),
 }
@@ -122,4 +149,7 @@ pub struct Parts {
     pub tunnels: Arc<dyn TunnelDoor>,
     /// Signs `Sluice-Identity`.
     pub assertion_key: Arc<AssertionKey>,
+    /// Lets a restarted gateway tell QUIC peers of the old process that it is gone (RFC 9000 §10.3). Stays the same
+    /// over restarts, is secret and serves nothing else.
+    pub reset_key: Zeroizing<[u8; 32]>,
 }

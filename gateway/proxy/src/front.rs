@@ -5,15 +5,15 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use pingora::{apps::HttpServerApp, proxy::HttpProxy, server::configuration::ServerConf};
 use rustls::{RootCertStore, ServerConfig};
-use sluice_gateway_access::{Plan, Splice, is_node_revoked};
+use sluice_connector_mux::quic::{Accepted, Marks};
+use sluice_gateway_access::Splice;
 use sluice_node_hello::{ClientHello, Progress};
-use sluice_node_identity::{Principal, Role, SpiffeId};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::watch,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,10 +21,9 @@ use crate::{
     certificates::Certificates,
     connection::{Facts, FrontStream, Replayed},
     dial::{self, Networks},
-    doors::FrontTls,
     http1,
+    listener::Entered,
     login::LoginDoor,
-    peer,
     service::AppDoor,
     sign_on::SignOn,
     splice,
@@ -39,7 +38,7 @@ const MAX_H2_HEADER_LIST: u32 = 16 * 1024;
 pub(crate) struct Front {
     settings: Settings,
     certificates: Certificates,
-    parts: Arc<Parts>,
+    pub(crate) parts: Arc<Parts>,
     proxy: Arc<HttpProxy<AppDoor>>,
     sign_on: Arc<SignOn>,
     shutdown: watch::Receiver<bool>,
@@ -102,15 +101,23 @@ impl Front {
         self.over.cancel();
     }
 
-    /// One connection from accept to end.
-    pub(crate) async fn connection(&self, stream: TcpStream, client: SocketAddr) {
+    /// One TCP connection from accept to end.
+    pub(crate) async fn connection(&self, stream: TcpStream, client: SocketAddr, entered: Entered) {
         tokio::select! {
             () = self.over.cancelled() => {}
-            () = self.decide(stream, client) => {}
+            () = self.decide(stream, client, entered) => {}
         }
     }
 
-    async fn decide(&self, mut stream: TcpStream, client: SocketAddr) {
+    /// One QUIC connection from its handshake to its end.
+    pub(crate) async fn quic_connection(&self, accepted: Accepted, marks: Marks) {
+        tokio::select! {
+            () = self.over.cancelled() => {}
+            () = self.quic_tunnel(accepted, marks) => {}
+        }
+    }
+
+    async fn decide(&self, mut stream: TcpStream, client: SocketAddr, entered: Entered) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::trace!(%error, "connection ended before it began");
             return;
@@ -125,7 +132,9 @@ impl Front {
             return;
         };
         if hello.offers(TUNNEL_ALPN) {
-            return self.tunnel(Replayed::new(first, stream), &plan).await;
+            // A tunnel without streams is nothing that a stopping gateway waits for.
+            let _resting = entered.resting();
+            return self.tunnel(first, stream, &plan).await;
         }
         if hello.offers(RELAY_ALPN) {
             return self.relay(Replayed::new(first, stream), &plan).await;
@@ -149,45 +158,10 @@ impl Front {
         }
     }
 
-    async fn tunnel(&self, stream: Replayed<TcpStream>, plan: &Plan) {
-        let Some((tls, leaf, id)) = self.node_peer(stream, TUNNEL_ALPN).await else { return };
-        let connector = match id.principal {
-            Principal::Node { tenant, role: Role::Connector, id } if tenant == *plan.tenant() => id,
-            _ => return tracing::warn!("tunnel refused: the peer is not a connector of this tenant"),
-        };
-        if is_node_revoked(&connector, &self.parts.state.borrow()) {
-            return tracing::warn!(%connector, "tunnel refused: the connector is revoked");
-        }
-        self.parts.tunnels.tunnel(tls, connector, leaf).await;
-    }
-
-    async fn relay(&self, stream: Replayed<TcpStream>, plan: &Plan) {
-        let Some((tls, leaf, id)) = self.node_peer(stream, RELAY_ALPN).await else { return };
-        if !plan.may_relay(&id) {
-            return tracing::warn!("relay refused: the peer is not one of the document's callers");
-        }
-        self.parts.tunnels.relay(tls, id, leaf).await;
-    }
-
-    async fn node_peer(
-        &self,
-        stream: Replayed<TcpStream>,
-        alpn: &'static [u8],
-    ) -> Option<(FrontTls, Vec<u8>, SpiffeId)> {
-        let tls = self.handshake(stream, self.parts.node.server(alpn)).await?;
-        let (_, session) = tls.get_ref();
-        if session.alpn_protocol() != Some(alpn) {
-            return None;
-        }
-        let leaf = session.peer_certificates()?.first()?.to_vec();
-        let id = peer::spiffe_id(&leaf).ok().filter(|id| id.trust_domain == self.parts.node.trust_domain());
-        if id.is_none() {
-            tracing::warn!("connection refused: the peer's certificate does not name a peer of ours");
-        }
-        Some((tls, leaf, id?))
-    }
-
-    async fn handshake(&self, stream: Replayed<TcpStream>, config: Arc<ServerConfig>) -> Option<FrontTls> {
+    pub(crate) async fn handshake<S>(&self, stream: S, config: Arc<ServerConfig>) -> Option<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let limit = self.settings.limits.handshake;
         match tokio::time::timeout(limit, TlsAcceptor::from(config).accept(stream)).await {
             Ok(Ok(tls)) => Some(tls),

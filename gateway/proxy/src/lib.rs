@@ -7,6 +7,7 @@ mod certificates;
 mod connection;
 mod dial;
 mod doors;
+mod failure;
 mod front;
 mod http1;
 mod journal;
@@ -16,17 +17,19 @@ mod live;
 mod login;
 mod pages;
 mod peer;
+mod quic;
 mod respond;
 mod service;
 mod settings;
 mod sign_on;
 mod splice;
+mod tunnels;
 mod upstream;
 
 pub use certificates::HostCertificate;
 pub use doors::{
-    BoxedIo, DirectOpen, DirectStreams, FactorsRefused, FrontTls, Io, NodeTls, OpenFailed, Parts, TunnelDoor,
-    VerifyFactors,
+    BoxedIo, DirectOpen, DirectStreams, FactorsRefused, FrontTls, Io, Mark, NodeTls, OpenFailed, Parts,
+    TunnelConnection, TunnelDoor, VerifyFactors,
 };
 pub use listener::{Bound, Gateway};
 pub use peer::{PeerUnknown, spiffe_id};

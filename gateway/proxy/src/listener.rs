@@ -1,6 +1,11 @@
 //! The listening sockets, and the life of everything that comes in by them.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use sluice_node_places::{Place, Places};
@@ -10,11 +15,13 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
-    Parts, Settings,
+    Limits, Parts, Settings,
     certificates::{Certificates, provider},
     front::{Front, stopped},
+    quic,
 };
 
 const BACKLOG: i32 = 4_096;
@@ -36,6 +43,7 @@ pub struct Gateway;
 pub struct Bound {
     // Not yet tokio's: privileges are dropped between binding and serving, before any thread starts.
     listeners: Vec<std::net::TcpListener>,
+    udp: Vec<std::net::UdpSocket>,
     certificates: Certificates,
     roots: Arc<rustls::RootCertStore>,
     settings: Settings,
@@ -54,8 +62,9 @@ impl Gateway {
         }
         let certificates = Certificates::load(&settings.certificates)?;
         let roots = Arc::new(crate::upstream::roots(&settings.upstream_roots)?);
-        let listeners = settings.listen.iter().map(|address| listen(*address)).collect::<anyhow::Result<_>>()?;
-        Ok(Bound { listeners, certificates, roots, settings })
+        let listeners = settings.listen.iter().map(|address| listen(*address)).collect::<anyhow::Result<Vec<_>>>()?;
+        let udp = if settings.quic { quic::bind_beside(&listeners) } else { Vec::new() };
+        Ok(Bound { listeners, udp, certificates, roots, settings })
     }
 }
 
@@ -92,11 +101,10 @@ impl Bound {
     /// # Errors
     /// When the engine cannot be set up.
     pub async fn serve(self, parts: Parts, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
-        let Self { listeners, certificates, roots, settings } = self;
+        let Self { listeners, udp, certificates, roots, settings } = self;
         let limits = settings.limits.clone();
-        let most = limits.connections.min(Semaphore::MAX_PERMITS);
-        let gate =
-            Gate { places: Arc::new(Semaphore::new(most)), per_address: Places::new(limits.connections_per_address) };
+        let (gate, tunnels) = (Gate::new(&limits), parts.tunnels.clone());
+        let reset_key = parts.reset_key.clone();
         let front = Arc::new(Front::new(settings, certificates, roots, parts, shutdown.clone())?);
 
         let mut tasks = JoinSet::new();
@@ -104,29 +112,84 @@ impl Bound {
             let listener = TcpListener::from_std(listener).context("a listening socket cannot be used")?;
             tasks.spawn(accept(listener, gate.clone(), front.clone(), shutdown.clone()));
         }
+        let mut doors = Vec::new();
+        for socket in udp {
+            let door = Arc::new(quic::Door::open(socket, &front, &reset_key)?);
+            doors.push(door.clone());
+            let (gate, front, shutdown) = (gate.clone(), front.clone(), shutdown.clone());
+            tasks.spawn(async move { door.accept(gate, front, shutdown).await });
+        }
         tasks.spawn(front.clone().watch_rights(shutdown.clone()));
+        let mut told = shutdown;
+        stopped_or_failed(&mut tasks, &mut told).await?;
+        tunnels.leave();
         while let Some(ended) = tasks.join_next().await {
             ended.context("a listener stopped")?;
         }
         front.stop_keeping().await;
-        let everyone = u32::try_from(most).unwrap_or(u32::MAX);
-        if tokio::time::timeout(limits.drain, gate.places.acquire_many(everyone)).await.is_err() {
+        gate.running.close();
+        if tokio::time::timeout(limits.drain, gate.running.wait()).await.is_err() {
             tracing::warn!("some connections did not end in time and are closed");
         }
         front.cut_all();
+        for door in doors {
+            door.close().await;
+        }
         Ok(())
     }
 }
 
-#[derive(Clone)]
-struct Gate {
-    places: Arc<Semaphore>,
-    per_address: Places,
+/// Waits for the order to stop; a task that ends before is worth an error.
+async fn stopped_or_failed(tasks: &mut JoinSet<()>, shutdown: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = stopped(shutdown) => return Ok(()),
+            Some(ended) = tasks.join_next() => ended.context("a listener stopped")?,
+        }
+    }
 }
 
-struct Entered {
+/// How many may be in here.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    places: Arc<Semaphore>,
+    per_address: Places,
+    /// Connections that a stopping gateway waits for.
+    running: TaskTracker,
+}
+
+/// One connection's place.
+pub(crate) struct Entered {
+    place: Resting,
+    _running: TaskTrackerToken,
+}
+
+/// The place of a connection that a stopping gateway does not wait for.
+pub(crate) struct Resting {
     _place: OwnedSemaphorePermit,
     _per_address: Place,
+}
+
+impl Gate {
+    fn new(limits: &Limits) -> Self {
+        let most = limits.connections.min(Semaphore::MAX_PERMITS);
+        let per_address = Places::new(limits.connections_per_address);
+        Self { places: Arc::new(Semaphore::new(most)), per_address, running: TaskTracker::new() }
+    }
+
+    /// `None` over the limit: then the connection is closed at once, because waiting in line would let one stranger
+    /// block all.
+    pub(crate) fn enter(&self, client: IpAddr) -> Option<Entered> {
+        let place = self.places.clone().try_acquire_owned().ok()?;
+        let place = Resting { _place: place, _per_address: self.per_address.take(client)? };
+        Some(Entered { place, _running: self.running.token() })
+    }
+}
+
+impl Entered {
+    pub(crate) fn resting(self) -> Resting {
+        self.place
+    }
 }
 
 async fn accept(listener: TcpListener, gate: Gate, front: Arc<Front>, mut shutdown: watch::Receiver<bool>) {
@@ -145,19 +208,13 @@ async fn accept(listener: TcpListener, gate: Gate, front: Arc<Front>, mut shutdo
     }
 }
 
-/// Over the limit means closed at once: waiting in line would let one stranger block all.
 fn enter(stream: TcpStream, client: SocketAddr, gate: &Gate, front: &Arc<Front>) {
-    let (Ok(place), Some(per_address)) = (gate.places.clone().try_acquire_owned(), gate.per_address.take(client.ip()))
-    else {
+    let Some(entered) = gate.enter(client.ip()) else {
         tracing::debug!("connection closed: too many");
         return;
     };
-    let entered = Entered { _place: place, _per_address: per_address };
     let front = front.clone();
-    tokio::spawn(async move {
-        front.connection(stream, client).await;
-        drop(entered);
-    });
+    tokio::spawn(async move { front.connection(stream, client, entered).await });
 }
 
 #[cfg(test)]

@@ -19,12 +19,13 @@ use sluice_gateway_access::{
 use crate::{
     Limits, Parts, Settings,
     connection::Facts,
+    failure,
     live::LiveGuard,
     login::{LoginDoor, capital, cookie_fields, foreign_origin, parameter},
     pages,
     respond::Answer,
     sign_on::{SignOn, SystemSource, now},
-    upstream::{FORBIDDEN, NO_TUNNEL, REFUSED, Upstreams},
+    upstream::Upstreams,
 };
 
 /// The engine's view of us.
@@ -294,26 +295,10 @@ impl ProxyHttp for AppDoor {
     async fn fail_to_proxy(&self, exchange: &mut Exchange, error: &Error, _passing: &mut Passing) -> FailToProxy {
         let gone = matches!(error.esource(), ErrorSource::Downstream)
             && matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed);
-        let (status, title, text) = match error.root_etype() {
-            kind if *kind == NO_TUNNEL => (
-                503,
-                "Not connected",
-                "The place where this app runs is not connected at this moment. Try again in a minute.",
-            ),
-            kind if *kind == REFUSED || *kind == FORBIDDEN => {
-                (502, "Not reachable", "This app may not be reached as it is set up now; tell your administrator.")
-            }
-            ErrorType::ConnectTimedout | ErrorType::ReadTimedout => {
-                (504, "No answer", "The app did not answer in time. Try again in a minute.")
-            }
-            _ if matches!(error.esource(), ErrorSource::Downstream) => {
-                (400, "Not understood", "The request could not be read.")
-            }
-            _ => (502, "Not reachable", "The app could not be reached. Try again in a minute."),
-        };
+        let (status, page) = failure::answer(error);
         if !gone && exchange.response_written().is_none() {
             exchange.set_keepalive(None);
-            if let Err(error) = pages::message(status, title, text).send(exchange).await {
+            if let Err(error) = page.send(exchange).await {
                 tracing::trace!(%error, "the browser did not wait for the answer");
             }
         }

@@ -11,6 +11,8 @@ use crate::HostCertificate;
 pub struct Settings {
     /// Addresses to listen on, IPv4 and IPv6 each for themselves. Default `0.0.0.0:443`, `[::]:443`.
     pub listen: Vec<SocketAddr>,
+    /// Take tunnels by QUIC (UDP on the same ports) too. Default yes.
+    pub quic: bool,
     /// Certificates by host. A host without one is not answered.
     pub certificates: Vec<HostCertificate>,
     /// Own networks in which control may lie: the dial guard lets splices and the users' pages go there. Default none.
@@ -29,6 +31,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 443)), SocketAddr::from(([0u16; 8], 443))],
+            quic: true,
             certificates: Vec::new(),
             control_networks: Vec::new(),
             forbidden_networks: Vec::new(),

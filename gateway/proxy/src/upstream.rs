@@ -44,6 +44,7 @@ const MAX_GROUPS: usize = 65_536;
 
 /// Error kinds that become different pages.
 pub(crate) const NO_TUNNEL: ErrorType = ErrorType::Custom("NoTunnel");
+pub(crate) const LATER: ErrorType = ErrorType::Custom("NotNow");
 pub(crate) const REFUSED: ErrorType = ErrorType::Custom("RefusedByConnector");
 pub(crate) const FORBIDDEN: ErrorType = ErrorType::Custom("ForbiddenUpstream");
 
@@ -131,13 +132,14 @@ impl Upstreams {
                 };
                 Ok(self.custom(format!("control {} {server_name}", app.id), dial))
             }
-            Upstream::Resource { resource, connectors, target, .. } => {
+            Upstream::Resource { resource, connectors, target, pair, .. } => {
                 let user = &right.session().user;
                 let want = DirectOpen {
                     connectors: connectors.clone(),
                     resource: resource.clone(),
                     target: target.clone(),
                     sub: format!("user/{user}"),
+                    pair: *pair,
                 };
                 let group = format!("resource {resource} {target} {user}");
                 Ok(self.custom(group, Dial::Tunnel { streams: self.direct.clone(), want }))
@@ -238,6 +240,8 @@ impl L4Connect for Dial {
             Self::Tunnel { streams, want } => streams.open(want.clone()).await.map_err(|failed| {
                 let kind = match failed {
                     crate::OpenFailed::NoTunnel => NO_TUNNEL,
+                    crate::OpenFailed::Later(_) => LATER,
+                    crate::OpenFailed::Slow(_) => ErrorType::ConnectTimedout,
                     crate::OpenFailed::Refused(_) => REFUSED,
                 };
                 Error::because(kind, "opening a stream", failed)

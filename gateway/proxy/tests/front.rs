@@ -6,8 +6,7 @@ mod support;
 use std::{process::Command, sync::Arc, time::Duration};
 
 use rustls::pki_types::ServerName;
-use serde_json::json;
-use sluice_gateway_proxy::{Limits, RELAY_ALPN, TUNNEL_ALPN};
+use sluice_gateway_proxy::Limits;
 use support::{
     LOGIN, MAIL, PATIENCE, Rig, WIKI,
     browser::{Browser, read},
@@ -246,51 +245,6 @@ async fn spliced_names_are_passed_on_unread_with_the_clients_address() {
     assert!(text.starts_with(&header), "{text} is not {header}");
     let sent: String = hello[..36].iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(text[header.len()..], sent, "the ClientHello follows, unchanged");
-    rig.stop().await;
-}
-
-async fn as_peer(rig: &Rig, spiffe: &str, alpn: &[u8]) -> String {
-    let config = rig.node.peer(rig.node.issue(spiffe), alpn);
-    let stream = TcpStream::connect(rig.address).await.unwrap();
-    let name = ServerName::try_from("dmz-1.test").unwrap();
-    let Ok(mut tls) = TlsConnector::from(Arc::new(config)).connect(name, stream).await else {
-        return "no handshake".into();
-    };
-    let mut text = String::new();
-    match timeout(PATIENCE, tls.read_to_string(&mut text)).await.unwrap() {
-        Ok(0) | Err(_) => "closed".into(),
-        Ok(_) => text,
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tunnels_are_for_connectors_of_this_tenant_and_relays_for_control() {
-    let rig = Rig::start().await;
-    let connector = "spiffe://sluice.test/tenant/acme/connector/dc-1";
-    assert_eq!(as_peer(&rig, connector, TUNNEL_ALPN).await, "tunnel dc-1");
-    assert_eq!(as_peer(&rig, "spiffe://sluice.test/control", RELAY_ALPN).await, "relay spiffe://sluice.test/control");
-    for (spiffe, alpn) in [
-        ("spiffe://sluice.test/tenant/evil/connector/dc-1", TUNNEL_ALPN),
-        ("spiffe://sluice.test/tenant/acme/gateway/dc-1", TUNNEL_ALPN),
-        ("spiffe://sluice.test/tenant/acme/edge/dc-1", TUNNEL_ALPN),
-        ("spiffe://other.test/tenant/acme/connector/dc-1", TUNNEL_ALPN),
-        ("spiffe://sluice.test/control", TUNNEL_ALPN),
-        (connector, RELAY_ALPN),
-        ("spiffe://other.test/control", RELAY_ALPN),
-    ] {
-        assert_eq!(as_peer(&rig, spiffe, alpn).await, "closed", "{spiffe}");
-    }
-    rig.set_state("node/dc-1", json!({"revoked": 1}));
-    assert_eq!(as_peer(&rig, connector, TUNNEL_ALPN).await, "closed", "revoked");
-    // A stranger's certificate does not get through the handshake.
-    let stranger = support::node::TestNode::new().issue(connector);
-    let config = rig.node.peer(stranger, TUNNEL_ALPN);
-    let stream = TcpStream::connect(rig.address).await.unwrap();
-    let name = ServerName::try_from("dmz-1.test").unwrap();
-    if let Ok(mut tls) = TlsConnector::from(Arc::new(config)).connect(name, stream).await {
-        let mut buffer = [0; 16];
-        assert!(timeout(PATIENCE, tls.read(&mut buffer)).await.unwrap().is_err());
-    }
     rig.stop().await;
 }
 

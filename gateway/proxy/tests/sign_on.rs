@@ -195,7 +195,12 @@ async fn apps_behind_tunnels_and_control_are_reached() {
     let mut bob = Browser::signed_in(&rig, TOOL, "bob").await;
     let tool = bob.open(TOOL, "/deep").await;
     assert!(tool.body.to_ascii_lowercase().contains("host: tool.internal:8080\r\n"), "{}", tool.body);
-    assert_eq!(bob.open("lost.acme.test", "/").await.status, 503, "no tunnel");
+    for (app, status) in [("lost", 503), ("full", 503), ("slow", 504)] {
+        let page = bob.open(&format!("{app}.acme.test"), "/").await;
+        assert_eq!(page.status, status, "{app}");
+        assert!(page.head.to_ascii_lowercase().contains("\r\nretry-after: "), "{app}: {}", page.head);
+        assert!(!page.body.contains("secret") && !page.body.contains("connector"), "{app}: {}", page.body);
+    }
     let feed = bob.open("feed.acme.test", "/").await;
     assert!(feed.body.to_ascii_lowercase().contains("host: pages.sluice.test\r\n"), "{}", feed.body);
     assert_eq!(session_id(&assertion_of(&feed.body))["aud"], json!("feed"));

@@ -23,6 +23,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 pub use call::CallError;
 pub use kept::{Kept, kept};
 pub use node::{Node, Ready};
+pub use pause::Pause;
 
 /// Where a node keeps its identity and how it reaches control.
 #[derive(Clone, Debug)]

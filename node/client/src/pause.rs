@@ -6,7 +6,7 @@ use rustls::crypto::aws_lc_rs;
 
 /// Waiting times of one thing that is tried again and again.
 #[derive(Debug, Default)]
-pub(crate) struct Pause {
+pub struct Pause {
     failures: u32,
 }
 
@@ -15,12 +15,12 @@ impl Pause {
     const LONGEST: Duration = Duration::from_secs(15);
 
     /// It worked.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// It failed: waits between half of and the whole next step.
-    pub(crate) async fn wait(&mut self) {
+    pub async fn wait(&mut self) {
         let step = self.step(random_byte());
         tokio::time::sleep(step).await;
     }

@@ -37,8 +37,8 @@ pub(super) async fn add(
         return Err(ApiError::invalid("set for_users, for_control or both; otherwise nobody could reach it"));
     }
     require_site(&state, &tenant, &request.site).await?;
-    let ResourceView { id, site, networks, for_users, for_control, .. } = request;
-    let resource = ResourceRecord { tenant: tenant.clone(), id, site, target, networks, for_users, for_control };
+    let ResourceView { id, site, networks, for_users, for_control, class, .. } = request;
+    let resource = ResourceRecord { tenant: tenant.clone(), id, site, target, networks, for_users, for_control, class };
     let detail = json!({ "target": resource.target.to_string(), "for_users": for_users, "for_control": for_control });
     let audit = caller.did(state.now(), "resource.add", format!("resource/{}", resource.id), detail);
     state.create("resource", ChangeSet::of(&tenant).create(&resource).audit(audit)).await?;

@@ -24,13 +24,14 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use sluice_connector_wire::ClassPair;
 use sluice_gateway_access::{AssertionKey, GatewayDocument, Plan};
 use sluice_gateway_proxy::{
     BoxedIo, DirectOpen, DirectStreams, FactorsRefused, FrontTls, Gateway, HostCertificate, Limits, OpenFailed, Parts,
-    Settings, TunnelDoor, VerifyFactors, new_assertion_key,
+    Settings, TunnelConnection, TunnelDoor, VerifyFactors, new_assertion_key,
 };
 use sluice_node_identity::{
-    NodeId, SpiffeId, StateEvent, StateView,
+    SpiffeId, StateEvent, StateView,
     api::{VerifiedUser, VerifyFactor},
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::watch, task::JoinHandle};
@@ -84,24 +85,38 @@ impl DirectStreams for Direct {
         assert_eq!(want.sub, "user/bob");
         match want.resource.as_str() {
             "tool" => Ok(Box::new(TcpStream::connect(self.tool).await.unwrap())),
+            "full" => Err(OpenFailed::Later("a secret reason".into())),
+            "slow" => Err(OpenFailed::Slow("a secret reason".into())),
             _ => Err(OpenFailed::NoTunnel),
         }
     }
 }
 
 /// Says who came.
-pub struct Door;
+#[derive(Default)]
+pub struct Door {
+    pub left: AtomicBool,
+}
 
 #[async_trait]
 impl TunnelDoor for Door {
-    async fn tunnel(&self, mut stream: FrontTls, connector: NodeId, _leaf: Vec<u8>) {
-        stream.write_all(format!("tunnel {connector}").as_bytes()).await.unwrap();
-        stream.shutdown().await.unwrap();
+    async fn tunnel(&self, mut tunnel: TunnelConnection) {
+        (tunnel.mark)(ClassPair::Interactive);
+        let mut line = tunnel.connection.opener().open().await.unwrap();
+        let transport = tunnel.connection.transport();
+        line.write_all(format!("tunnel {} over {transport}", tunnel.connector).as_bytes()).await.unwrap();
+        line.shutdown().await.unwrap();
+        // Until the peer has read it and goes.
+        let _gone = tunnel.connection.next().await;
     }
 
     async fn relay(&self, mut stream: FrontTls, caller: SpiffeId, _leaf: Vec<u8>) {
         stream.write_all(format!("relay {caller}").as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
+    }
+
+    fn leave(&self) {
+        self.left.store(true, Ordering::SeqCst);
     }
 }
 
@@ -115,6 +130,7 @@ pub struct Rig {
     pub document: Value,
     pub key: Arc<AssertionKey>,
     pub node: Arc<TestNode>,
+    pub door: Arc<Door>,
     pub roots: Arc<rustls::RootCertStore>,
     pub folder: tempfile::TempDir,
     stop: watch::Sender<bool>,
@@ -155,6 +171,7 @@ impl Rig {
         let app = app::start().await;
         let control = node.start_control().await;
         let document = document(app, control, app::start_raw().await);
+        let door = Arc::new(Door::default());
         let key = Arc::new(AssertionKey::from_pkcs8(&new_assertion_key().unwrap()).unwrap());
         let (plan, plan_receiver) = watch::channel(Some(Arc::new(checked(&document))));
         let (state, state_receiver) = watch::channel(Arc::default());
@@ -164,8 +181,9 @@ impl Rig {
             node: node.clone(),
             factors: factors.clone(),
             direct: Arc::new(Direct { tool: app }),
-            tunnels: Arc::new(Door),
+            tunnels: door.clone(),
             assertion_key: key.clone(),
+            reset_key: [7; 32].into(),
         };
         let (stop, stopped) = watch::channel(false);
         let running = tokio::spawn(bound.serve(parts, stopped));
@@ -178,6 +196,7 @@ impl Rig {
             document,
             key,
             node,
+            door,
             roots: Arc::new(roots),
             folder,
             stop,
@@ -189,6 +208,11 @@ impl Rig {
         let mut view = StateView::default();
         view.apply(StateEvent::Snapshot { seq: 1, entries: [(key.to_owned(), value)].into() }).unwrap();
         self.state.send(Arc::new(view)).unwrap();
+    }
+
+    /// Tells it to stop; [`Rig::stop`] waits.
+    pub fn begin_to_stop(&self) {
+        self.stop.send(true).unwrap();
     }
 
     pub async fn stop(self) {
@@ -218,6 +242,7 @@ fn document(app: SocketAddr, control: SocketAddr, spliced: SocketAddr) -> Value 
         "splices": [{"server_name": "node.sluice.test", "to": spliced.to_string(), "proxy_protocol": true}],
         "apps": [
             one("wiki", direct.clone()), one("mail", direct), one("tool", resource("tool")), one("lost", resource("lost")),
+            one("full", resource("full")), one("slow", resource("slow")),
             one("feed", json!({"kind": "control", "address": control.to_string(), "server_name": "pages.sluice.test"})),
             one("meta", json!({"kind": "direct", "address": "169.254.169.254:80", "tls_server_name": null, "networks": []})),
             one("self", json!({"kind": "direct", "address": "127.0.0.1:1", "tls_server_name": null, "networks": []})),

@@ -1,6 +1,7 @@
 //! Tenants, sites, resources, apps.
 
 use serde::{Deserialize, Serialize};
+use sluice_connector_wire::ClassPair;
 use sluice_control_domain::{AppPlace, ResourceRecord, Site, Tenant};
 use sluice_discovery_rules::HubClass;
 use sluice_node_identity::{AppId, ResourceId, SiteId, TenantId};
@@ -112,6 +113,10 @@ pub struct ResourceView {
     /// Control reaches it, for integrations.
     #[serde(default)]
     pub for_control: bool,
+    /// Traffic of what users do there: `interactive`, `standard` or `bulk`.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub class: ClassPair,
 }
 
 impl From<ResourceRecord> for ResourceView {
@@ -123,6 +128,7 @@ impl From<ResourceRecord> for ResourceView {
             networks: resource.networks,
             for_users: resource.for_users,
             for_control: resource.for_control,
+            class: resource.class,
         }
     }
 }
