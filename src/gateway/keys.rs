@@ -46,7 +46,11 @@ impl Keys {
         Ok(Self {
             caller: TokenSigner::gateway(gateway.as_str(), &caller)?,
             assertion: AssertionKey::from_pkcs8(&assertion)?,
-            reset: file(reset, new_reset_key)?.as_slice().try_into().map(Zeroizing::new).context("the reset key is not 32 bytes")?,
+            reset: file(reset, new_reset_key)?
+                .as_slice()
+                .try_into()
+                .map(Zeroizing::new)
+                .context("the reset key is not 32 bytes")?,
         })
     }
 

@@ -98,7 +98,7 @@ mod tests {
 
     use rcgen::{CertificateParams, KeyPair, SanType};
     use sluice_connector_mux::{Connection, End, write_frame};
-    use sluice_connector_server::Limits;
+    use sluice_connector_server::{Arrived, Limits};
     use sluice_connector_wire::{AgentHello, ClassPair, TokenSigner};
     use sluice_node_identity::StateEvent;
 
@@ -124,7 +124,9 @@ mod tests {
 
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (connector, own) = (leaf("spiffe://sluice.test/tenant/acme/connector/dc-1"), leaf(name));
-        let tunnel = tokio::spawn(async move { server.serve_tunnel(far, &connector, &own).await });
+        let connection = Connection::over_tcp(far, End::Gateway);
+        let arrived = Arrived { connection, agent_leaf: connector, own_leaf: own, mark: Box::new(|_| {}) };
+        let tunnel = tokio::spawn(async move { server.serve_tunnel(arrived).await });
         let mut agent = Connection::over_tcp(near, End::Agent);
         let mut line = agent.opener().open().await.unwrap();
 

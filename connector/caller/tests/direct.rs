@@ -266,7 +266,7 @@ async fn slow_reader_stalls_nobody_and_takes_bounded_memory() {
 async fn streams_beyond_the_caps_are_refused_and_the_tunnel_lives() {
     let target = format!("tcp:{}", echo().await);
     let rules = vec![House::rule("roundup", &target, &[GATEWAY], &["127.0.0.1/32"])];
-    let server_limits = sluice_connector_server::Limits { streams_per_tunnel: 4, ..Default::default() };
+    let server_limits = sluice_connector_server::Limits { streams_per_connection: 4, ..Default::default() };
     let up = Up::with_limits(rules, Limits { streams: 3, ..Default::default() }, server_limits).await;
     let mut open = Vec::new();
     for _ in 0..3 {

@@ -6,6 +6,7 @@ mod house;
 use house::{GATEWAY, House, PATIENCE, Up, echo, exchange};
 use sluice_connector_agent::Agent;
 use sluice_connector_caller::SealedAsk;
+use sluice_connector_wire::ClassPair;
 use sluice_node_identity::StreamId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -38,6 +39,7 @@ async fn c5_live_streams_are_listed_with_who_what_and_bytes_and_one_can_be_kille
         resource: &resource,
         target: &target.parse().unwrap(),
         subject: "service/sync",
+        pair: ClassPair::default(),
     };
     let (caller, gateway) = (up.house.caller(), up.gateway_for_control());
     let sealed = timeout(PATIENCE, caller.open(&gateway, &ask)).await.expect("in time").unwrap();

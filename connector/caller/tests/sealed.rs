@@ -14,7 +14,7 @@ use sluice_connector_agent::{Agent, Limits, Pieces};
 use sluice_connector_caller::{CallError, SealedAsk, SealedStream};
 use sluice_connector_mux::{read_frame, write_frame};
 use sluice_connector_wire::{
-    ALPN_SEALED, AllowRule, OpenReply, OpenRequest, StreamClaims, Target, TokenSigner, certificate_hash,
+    ALPN_SEALED, AllowRule, ClassPair, OpenReply, OpenRequest, StreamClaims, Target, TokenSigner, certificate_hash,
     sign_stream_token,
 };
 use tokio::{
@@ -39,6 +39,7 @@ async fn call(
         resource: &resource.parse().unwrap(),
         target: &target,
         subject: "service/sync",
+        pair: ClassPair::default(),
     };
     let caller = house.caller();
     timeout(PATIENCE, caller.open(&gateway_at(gateway), &ask)).await.expect("an answer in time")

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     sync::Notify,
     time::timeout,
 };
@@ -48,7 +48,23 @@ impl Datagrams {
             Kind::Tcp(_) => None,
             Kind::Quic(quic) => quic.opener().desk.open(quic.number(), inn.clone()),
         };
-        let (reading, writing) = tokio::io::split(stream);
+        Self::carried(stream, out, inn, tagged)
+    }
+
+    /// Datagrams in a stream of any kind, each behind its length: for what runs inside a stream, such as TLS.
+    #[must_use]
+    pub fn framed<T>(io: T) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        Self::carried(io, Arc::default(), Arc::default(), None)
+    }
+
+    fn carried<T>(io: T, out: Arc<Queue>, inn: Arc<Queue>, tagged: Option<Tagged>) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (reading, writing) = tokio::io::split(io);
         tokio::spawn(write(out.clone(), writing));
         let receiving = AbortOnDropHandle::new(tokio::spawn(read(inn.clone(), reading)));
         Self { out, inn, tagged, _receiving: receiving }
@@ -83,7 +99,7 @@ impl Drop for Datagrams {
     }
 }
 
-async fn write(out: Arc<Queue>, mut stream: WriteHalf<Stream>) {
+async fn write<T: AsyncRead + AsyncWrite>(out: Arc<Queue>, mut stream: WriteHalf<T>) {
     let mut pumping = async || -> io::Result<()> {
         while let Some(datagram) = out.pop().await? {
             // Longer ones are not queued.
@@ -108,7 +124,7 @@ async fn write(out: Arc<Queue>, mut stream: WriteHalf<Stream>) {
     }
 }
 
-async fn read(inn: Arc<Queue>, mut stream: ReadHalf<Stream>) {
+async fn read<T: AsyncRead + AsyncWrite>(inn: Arc<Queue>, mut stream: ReadHalf<T>) {
     let mut reading = async || -> io::Result<()> {
         loop {
             let mut length = [0; 2];

@@ -41,7 +41,8 @@ const fn fallback(pair: ClassPair) -> [ClassPair; 3] {
 pub(crate) fn order(tunnels: Vec<(usize, Vec<Arc<Leg>>)>, pair: ClassPair) -> Vec<Way> {
     let mut ranked = Vec::new();
     for (age, legs) in tunnels {
-        let preferred = fallback(pair).into_iter().flat_map(|pair| legs.iter().filter(move |leg| leg.facts.pair == pair));
+        let preferred =
+            fallback(pair).into_iter().flat_map(|pair| legs.iter().filter(move |leg| leg.facts.pair == pair));
         for (at, leg) in preferred.filter(|leg| !leg.is_retired()).enumerate() {
             ranked.push(((at, age, leg.is_full(), score(leg.rtt(), leg.load())), Way { leg: leg.clone() }));
         }

@@ -10,9 +10,6 @@ pub struct Limits {
     /// Time from asking an agent for a stream to its answer: 20 s (it resolves for at most 5 s and dials for 10 s).
     /// A connection on which no answer comes for longer is taken for dead and closed.
     pub answer: Duration,
-    /// A connection on which nothing is heard for so long, and on which none of our bytes leave, is dead: 3 s. Agents
-    /// ping every second.
-    pub silence: Duration,
     /// Tunnels of all connectors: 1,000, as many as control takes note of.
     pub tunnels: usize,
     /// Tunnels of one connector: 4; a new one closes the oldest.
@@ -39,7 +36,6 @@ impl Default for Limits {
         Self {
             handshake: Duration::from_secs(10),
             answer: Duration::from_secs(20),
-            silence: Duration::from_secs(3),
             tunnels: 1000,
             tunnels_per_connector: 4,
             connections: 8192,
@@ -57,5 +53,3 @@ impl Default for Limits {
 pub(crate) const COPY_BUFFER: usize = 32 * 1024;
 /// Pings of one connection in one second; an agent sends one.
 pub(crate) const PINGS_A_SECOND: u32 = 16;
-/// How often silence is looked for.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);

@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sluice_connector_mux::{Connection, Stream, read_frame};
+use sluice_connector_mux::{Connection, Heard, Stream, read_frame};
 use sluice_connector_wire::{AgentHello, ClassPair, Peer, certificate_hash};
 use sluice_node_identity::{NodeId, Principal, Role, UnixTime};
 
-use crate::{TunnelServer, alive, leg::Facts, line};
+use crate::{TunnelServer, alive, leg::Facts, line, registry::Registered};
 
 /// A peer that moved is marked again after at most this.
 const MARK_EVERY: Duration = Duration::from_secs(1);
@@ -53,9 +53,7 @@ impl TunnelServer {
         let ended = tokio::select! {
             next = connection.next() => out_of_turn(next),
             ended = line::hold(line, &registered, self.shared.leaving.subscribe(), limits) => ended,
-            () = alive::watch(heard, limits.silence) => {
-                Err(anyhow::anyhow!("nothing was heard of the agent for {} s", limits.silence.as_secs()))
-            }
+            () = silence(heard, &registered) => Err(anyhow::anyhow!("nothing was heard of the agent for 3 s")),
             () = remark(&mut mark, pair) => Ok(()),
             () = registered.leg.close.cancelled() => Err(anyhow::anyhow!("closed by this gateway")),
             () = tokio::time::sleep(left) => Err(anyhow::anyhow!("the connector's certificate has ended")),
@@ -78,6 +76,12 @@ impl TunnelServer {
             _ => bail!("the peer of a tunnel must be a connector of this gateway's tenant"),
         }
     }
+}
+
+/// Agents of the release before this one do not ping: only those that have are expected to.
+async fn silence(heard: Heard, registered: &Registered<'_>) {
+    registered.leg.has_pinged().await;
+    alive::watch(heard).await;
 }
 
 async fn remark(mark: &mut Mark, pair: ClassPair) {

@@ -16,13 +16,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use crate::{
-    RELAY_ALPN, TUNNEL_ALPN, TunnelConnection,
-    connection::Replayed,
-    doors::Mark,
-    front::Front,
-    peer,
-};
+use crate::{RELAY_ALPN, TUNNEL_ALPN, TunnelConnection, connection::Replayed, doors::Mark, front::Front, peer};
 
 impl Front {
     /// A tunnel's connection over TCP.
