@@ -150,9 +150,10 @@ async fn connector_has_a_bounded_number_of_tunnels_and_no_two_of_one_session() {
         let ended = timeout(PATIENCE, old.next()).await.expect("closed in time");
         assert!(ended.is_none_or(|next| next.is_err()));
     }
-    // The same session again is refused; the one that has it stays.
+    // The same session of another connector's is refused; the one that has it stays.
     let (near, far) = tokio::io::duplex(64 * 1024);
-    let (leaf, own) = (house.connector.cert[0].to_vec(), house.gateway.cert[0].to_vec());
+    let other = house.authority.issue("spiffe://sluice.test/tenant/acme/connector/dc-2");
+    let (leaf, own) = (other.cert[0].to_vec(), house.gateway.cert[0].to_vec());
     let mut connection = Connection::over_tcp(near, End::Agent);
     let mut line = connection.opener().open().await.unwrap();
     let hello = AgentHello { sid: sid(3), pair: ClassPair::default() };

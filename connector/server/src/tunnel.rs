@@ -47,7 +47,7 @@ impl TunnelServer {
         let facts =
             Facts { connector: connector.clone(), sid: hello.sid, pair, transport, cnf: certificate_hash(&own_leaf) };
         let registered = self.shared.registry.insert(facts, connection.opener(), limits)?;
-        tracing::info!(%connector, %pair, %transport, "tunnel connection is up");
+        tracing::info!(%connector, %pair, %transport, "tunnel is up");
         let left = Duration::from_secs(peer.not_after.since(UnixTime::from(SystemTime::now())));
         let heard = connection.heard();
         let ended = tokio::select! {
@@ -60,7 +60,7 @@ impl TunnelServer {
         };
         drop(registered);
         let reason = ended.as_ref().err().map(tracing::field::display);
-        tracing::info!(%connector, %pair, %transport, reason, "tunnel connection is down");
+        tracing::info!(%connector, %pair, %transport, reason, "tunnel is down");
         ended
     }
 
