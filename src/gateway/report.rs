@@ -124,8 +124,7 @@ mod tests {
 
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (connector, own) = (leaf("spiffe://sluice.test/tenant/acme/connector/dc-1"), leaf(name));
-        let connection = Connection::over_tcp(far, End::Gateway);
-        let arrived = Arrived { connection, agent_leaf: connector, own_leaf: own, mark: Box::new(|_| {}) };
+        let arrived = Arrived::over_tcp(far, connector, own);
         let tunnel = tokio::spawn(async move { server.serve_tunnel(arrived).await });
         let mut agent = Connection::over_tcp(near, End::Agent);
         let mut line = agent.opener().open().await.unwrap();

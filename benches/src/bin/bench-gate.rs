@@ -8,8 +8,8 @@ use sluice_benches::{
     forward::Forward,
     house::{CONNECTOR, House, gateway_name, resource},
 };
-use sluice_connector_server::{DirectAsk, Limits, TunnelServer};
-use sluice_connector_wire::{ALPN_TUNNEL, Protocol};
+use sluice_connector_server::{Arrived, DirectAsk, Limits, TunnelServer};
+use sluice_connector_wire::{ALPN_TUNNEL, ClassPair, Protocol};
 use sluice_node_identity::{NodeId, UnixTime};
 use tokio::{
     io::copy_bidirectional_with_sizes,
@@ -38,7 +38,7 @@ struct Arguments {
     #[arg(long = "forward", value_name = "FORWARD", required = true)]
     forwards: Vec<Forward>,
     /// Streams on one tunnel
-    #[arg(long, default_value_t = Limits::default().streams_per_tunnel)]
+    #[arg(long, default_value_t = Limits::default().streams_per_connection)]
     streams: usize,
 }
 
@@ -47,7 +47,7 @@ async fn main() -> Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let arguments = Arguments::parse();
     let house = House::open(&arguments.house);
-    let limits = Limits { streams_per_tunnel: arguments.streams, ..Limits::default() };
+    let limits = Limits { streams_per_connection: arguments.streams, ..Limits::default() };
     let server = TunnelServer::new(gateway_name()?, house.signer()?, limits);
     let mut tasks = JoinSet::new();
     tasks.spawn(take_tunnels(house, arguments.listen, server.clone()));
@@ -79,7 +79,7 @@ async fn take_tunnel(tcp: TcpStream, acceptor: TlsAcceptor, own: &[u8], server: 
     tcp.set_nodelay(true)?;
     let tls = acceptor.accept(tcp).await.context("handshake")?;
     let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first).context("no certificate")?.to_vec();
-    server.serve_tunnel(tls, &leaf, own).await
+    server.serve_tunnel(Arrived::over_tcp(tls, leaf, own)).await
 }
 
 async fn carry_all(forward: Forward, server: TunnelServer) -> Result<()> {
@@ -102,8 +102,14 @@ async fn carry(mut tcp: TcpStream, forward: &Forward, server: &TunnelServer) -> 
     tcp.set_nodelay(true)?;
     let connectors: [NodeId; 1] = [CONNECTOR.parse()?];
     let resource = resource(&forward.target)?;
-    let ask =
-        DirectAsk { connectors: &connectors, resource: &resource, target: &forward.target, subject: "user/bench" };
+    let pair = ClassPair::default();
+    let ask = DirectAsk {
+        connectors: &connectors,
+        resource: &resource,
+        target: &forward.target,
+        subject: "user/bench",
+        pair,
+    };
     let mut stream = server.open_direct(&ask, UnixTime::from(SystemTime::now())).await?;
     copy_bidirectional_with_sizes(&mut tcp, &mut stream, COPY_BUFFER, COPY_BUFFER).await.context("carrying")?;
     Ok(())

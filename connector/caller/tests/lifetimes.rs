@@ -5,10 +5,10 @@ mod house;
 
 use std::time::Duration;
 
-use house::{CONNECTOR, GATEWAY, House, PATIENCE, Up, arrived, connector_name, echo, exchange, peer_leaf};
+use house::{CONNECTOR, GATEWAY, House, PATIENCE, Up, connector_name, echo, exchange, peer_leaf};
 use sluice_connector_agent::Limits;
 use sluice_connector_mux::{Connection, End, read_frame, write_frame};
-use sluice_connector_server::{DirectAsk, OpenError, TunnelServer};
+use sluice_connector_server::{Arrived, DirectAsk, OpenError, TunnelServer};
 use sluice_connector_wire::{AgentHello, ClassPair, OpenRequest};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -41,7 +41,7 @@ async fn tunnel_ends_with_its_connectors_certificate() {
     let mut line = agent.opener().open().await.unwrap();
     let hello = AgentHello { sid: sid(0), pair: ClassPair::default() };
     write_frame(&mut line, &hello, PATIENCE).await.unwrap();
-    let serving = timeout(PATIENCE, server.serve_tunnel(arrived(far, &short.cert[0], &own)));
+    let serving = timeout(PATIENCE, server.serve_tunnel(Arrived::over_tcp(far, short.cert[0].to_vec(), own)));
     let (ended, next) = tokio::join!(serving, agent.next());
     assert!(ended.expect("in time").unwrap_err().to_string().contains("certificate has ended"));
     assert!(next.is_none_or(|next| next.is_err()));
@@ -64,7 +64,7 @@ async fn gateway_whose_certificate_changed_during_the_handshake_gets_a_new_tunne
             tokio::spawn(async move {
                 let tls = acceptor.accept(tcp).await.unwrap();
                 let leaf = peer_leaf(&tls);
-                drop(door.serve_tunnel(arrived(tls, &leaf, &own)).await);
+                drop(door.serve_tunnel(Arrived::over_tcp(tls, leaf, own)).await);
             });
         }
     });
@@ -88,7 +88,7 @@ async fn gateway_whose_certificate_changed_during_the_handshake_gets_a_new_tunne
 async fn double(house: &House, server: &TunnelServer, sid: &str) -> Connection {
     let (near, far) = tokio::io::duplex(256 * 1024);
     let (door, leaf, own) = (server.clone(), house.connector.cert[0].to_vec(), house.gateway.cert[0].to_vec());
-    tokio::spawn(async move { drop(door.serve_tunnel(arrived(far, &leaf, &own)).await) });
+    tokio::spawn(async move { drop(door.serve_tunnel(Arrived::over_tcp(far, leaf, own)).await) });
     let mut connection = Connection::over_tcp(near, End::Agent);
     let mut line = connection.opener().open().await.unwrap();
     let hello = AgentHello { sid: sid.to_owned(), pair: ClassPair::default() };
@@ -161,8 +161,11 @@ async fn connector_has_a_bounded_number_of_tunnels_and_no_two_of_one_session() {
         let _sent = write_frame(&mut line, &hello, PATIENCE).await;
         let _end = line.flush().await;
     };
-    let (ended, ..) =
-        tokio::join!(timeout(PATIENCE, server.serve_tunnel(arrived(far, &leaf, &own))), agent, connection.next());
+    let (ended, ..) = tokio::join!(
+        timeout(PATIENCE, server.serve_tunnel(Arrived::over_tcp(far, leaf, own))),
+        agent,
+        connection.next()
+    );
     assert!(ended.expect("in time").unwrap_err().to_string().contains("session id"));
     assert_eq!(sids(&server), [sid(3), sid(2)]);
 }

@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sluice_connector_mux::{Connection, Heard, Stream, read_frame};
+use sluice_connector_mux::{Connection, End, Heard, Stream, read_frame};
 use sluice_connector_wire::{AgentHello, ClassPair, Peer, certificate_hash};
 use sluice_node_identity::{NodeId, Principal, Role, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{TunnelServer, alive, leg::Facts, line, registry::Registered};
 
@@ -24,6 +25,17 @@ pub struct Arrived {
     /// Marks the connection's packets; called when the hello has named the pair, and every second from then on, for a
     /// peer that moves.
     pub mark: Mark,
+}
+
+impl Arrived {
+    /// Over `io` after its TLS handshake, unmarked.
+    pub fn over_tcp<T>(io: T, agent_leaf: impl Into<Vec<u8>>, own_leaf: impl Into<Vec<u8>>) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connection = Connection::over_tcp(io, End::Gateway);
+        Self { connection, agent_leaf: agent_leaf.into(), own_leaf: own_leaf.into(), mark: Box::new(|_| {}) }
+    }
 }
 
 /// Marks a connection's packets for a pair of classes.

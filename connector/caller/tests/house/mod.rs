@@ -27,7 +27,6 @@ use rustls::{
 };
 use sluice_connector_agent::{Agent, DnsSettings, Limits, Pieces};
 use sluice_connector_caller::{Gateway, SealedCaller};
-use sluice_connector_mux::{Connection, End};
 use sluice_connector_server::{Arrived, DirectAsk, DirectStream, OpenError, TunnelServer};
 use sluice_connector_wire::{
     ALPN_RELAY, ALPN_TUNNEL, AllowList, AllowRule, ClassPair, ConnectorDocument, GatewayEndpoint, Peer, PolicyKey,
@@ -245,19 +244,6 @@ pub(crate) fn peer_leaf<T>(tls: &TlsStream<T>) -> Vec<u8> {
     tls.get_ref().1.peer_certificates().unwrap().first().unwrap().to_vec()
 }
 
-/// A connection as a gateway takes it from an agent, over TCP.
-pub(crate) fn arrived<T>(io: T, agent_leaf: &[u8], own_leaf: &[u8]) -> Arrived
-where
-    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    Arrived {
-        connection: Connection::over_tcp(io, End::Gateway),
-        agent_leaf: agent_leaf.to_vec(),
-        own_leaf: own_leaf.to_vec(),
-        mark: Box::new(|_| {}),
-    }
-}
-
 /// An honest gateway on loopback. Gives its address.
 pub(crate) async fn run_gateway(house: &House, server: TunnelServer) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -270,7 +256,7 @@ pub(crate) async fn run_gateway(house: &House, server: TunnelServer) -> SocketAd
                 let Ok(tls) = acceptor.accept(tcp).await else { return };
                 let leaf = peer_leaf(&tls);
                 let ended = match tls.get_ref().1.alpn_protocol() {
-                    Some(ALPN_TUNNEL) => server.serve_tunnel(arrived(tls, &leaf, &own)).await,
+                    Some(ALPN_TUNNEL) => server.serve_tunnel(Arrived::over_tcp(tls, leaf, own)).await,
                     Some(ALPN_RELAY) if Peer::from_leaf(&leaf).unwrap().name.to_string().ends_with("/control") => {
                         server.serve_relay(tls).await
                     }
