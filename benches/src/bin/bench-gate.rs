@@ -8,11 +8,11 @@ use sluice_benches::{
     forward::Forward,
     house::{CONNECTOR, House, gateway_name, resource},
 };
+use sluice_connector_mux::carry;
 use sluice_connector_server::{Arrived, DirectAsk, Limits, TunnelServer};
 use sluice_connector_wire::{ALPN_TUNNEL, ClassPair, Protocol};
 use sluice_node_identity::{NodeId, UnixTime};
 use tokio::{
-    io::copy_bidirectional_with_sizes,
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
@@ -20,9 +20,6 @@ use tokio_rustls::TlsAcceptor;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Buffer of each direction, in bytes.
-const COPY_BUFFER: usize = 64 * 1024;
 
 /// Take a tunnel from `bench-agent` and carry what comes to plain listeners through it
 #[derive(Parser)]
@@ -91,14 +88,14 @@ async fn carry_all(forward: Forward, server: TunnelServer) -> Result<()> {
         let (tcp, _) = listener.accept().await.context("accepting a user")?;
         let (forward, server) = (forward.clone(), server.clone());
         tokio::spawn(async move {
-            if let Err(error) = carry(tcp, &forward, &server).await {
+            if let Err(error) = carry_one(tcp, &forward, &server).await {
                 tracing::warn!(target = %forward.target, "stream: {error:#}");
             }
         });
     }
 }
 
-async fn carry(mut tcp: TcpStream, forward: &Forward, server: &TunnelServer) -> Result<()> {
+async fn carry_one(mut tcp: TcpStream, forward: &Forward, server: &TunnelServer) -> Result<()> {
     tcp.set_nodelay(true)?;
     let connectors: [NodeId; 1] = [CONNECTOR.parse()?];
     let resource = resource(&forward.target)?;
@@ -111,6 +108,6 @@ async fn carry(mut tcp: TcpStream, forward: &Forward, server: &TunnelServer) -> 
         pair,
     };
     let mut stream = server.open_direct(&ask, UnixTime::from(SystemTime::now())).await?;
-    copy_bidirectional_with_sizes(&mut tcp, &mut stream, COPY_BUFFER, COPY_BUFFER).await.context("carrying")?;
+    carry(&mut tcp, &mut stream).await.context("carrying")?;
     Ok(())
 }

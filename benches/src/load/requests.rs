@@ -7,10 +7,11 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     os::fd::AsFd,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::{
     poll::{PollFd, PollFlags, ppoll},
     sys::{prctl, time::TimeSpec},
@@ -62,10 +63,19 @@ pub fn run(plan: &Plan) -> Result<Answers> {
     ensure!(plan.size >= 8 && plan.connections > 0 && plan.rate > 0, "nothing to send");
     // Otherwise the kernel may wake us up to 50 µs late.
     let _rougher = prctl::set_timerslack(1000);
-    let lanes: Result<Vec<Lane>> = (0..plan.connections).map(|_| Lane::open(plan)).collect();
-    let mut maker = Maker::new(lanes?, plan);
+    let mut maker = Maker::new(lanes(plan)?, plan);
     maker.run()?;
     Ok(maker.answers())
+}
+
+/// Every connection, opened side by side: on a long line one after the other would take longer than the plan.
+fn lanes(plan: &Plan) -> Result<Vec<Lane>> {
+    let open = |_| {
+        let plan = *plan;
+        thread::spawn(move || Lane::open(&plan))
+    };
+    let opening: Vec<_> = (0..plan.connections).map(open).collect();
+    opening.into_iter().map(|lane| lane.join().map_err(|_| anyhow!("opening a connection panicked"))?).collect()
 }
 
 /// The one thread that sends and receives.

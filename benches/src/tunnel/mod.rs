@@ -80,7 +80,6 @@ struct Bench<'a> {
     systems: Vec<(System, String)>,
     cases: Vec<Case>,
     runs: usize,
-    effort: Effort,
     samples: Samples,
     began: Instant,
 }
@@ -95,18 +94,21 @@ impl<'a> Bench<'a> {
             .filter(wanted)
             .map(|system| Ok((system, system.version(&options.peers)?)))
             .collect();
-        let full = Effort { seconds: 2, streams: systems::MOST_STREAMS };
-        let (runs, effort) = if options.quick { (QUICK_RUNS, Effort { seconds: 1, ..full }) } else { (RUNS, full) };
         Ok(Self {
             options,
             folder: tempfile::tempdir()?,
             systems: systems?,
             cases: cases::ALL.to_vec(),
-            runs,
-            effort,
+            runs: if options.quick { QUICK_RUNS } else { RUNS },
             samples: Samples::default(),
             began: Instant::now(),
         })
+    }
+
+    /// A long line needs longer runs, because every flow starts slowly, and takes longer to open streams.
+    fn effort(&self, world: &World) -> Effort {
+        let (seconds, streams) = if world.emulator.is_some() { (3, 100) } else { (2, systems::MOST_STREAMS) };
+        Effort { seconds: if self.options.quick { 1 } else { seconds }, streams }
     }
 
     /// Whether `--only` wants this case on this line.
@@ -149,7 +151,7 @@ impl<'a> Bench<'a> {
             for (system, version) in self.systems.clone() {
                 let figures = system
                     .start(world, &self.options.peers)
-                    .and_then(|running| Case::Memory.run(world, system, &running, &self.effort));
+                    .and_then(|running| Case::Memory.run(world, system, &running, &self.effort(world)));
                 self.take(Case::Memory, line, run, (system, &version), figures)?;
             }
         }
@@ -159,7 +161,7 @@ impl<'a> Bench<'a> {
     fn interleave(&mut self, case: Case, world: &World, line: &Line, running: &[Running]) -> Result<()> {
         for run in 0..self.runs {
             for ((system, version), running) in self.systems.clone().iter().zip(running) {
-                let figures = case.run(world, *system, running, &self.effort);
+                let figures = case.run(world, *system, running, &self.effort(world));
                 self.take(case, line, run, (*system, version), figures)?;
             }
         }

@@ -3,6 +3,7 @@
 //! Used by both ends of a tunnel; what may travel in a stream is theirs to decide. The two transports differ in nothing
 //! that a user of [`Connection`], [`Stream`] or [`Datagrams`] can see.
 
+mod carry;
 mod connection;
 mod datagrams;
 mod frame;
@@ -11,6 +12,7 @@ pub mod quic;
 mod stream;
 mod tcp;
 
+pub use carry::{CARRY_BUFFER, carry};
 pub use connection::{Connection, End, Opener};
 pub use datagrams::{Datagrams, MAX_DATAGRAM};
 pub use frame::{read_frame, write_frame};

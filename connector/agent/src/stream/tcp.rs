@@ -8,16 +8,14 @@ use std::{
     time::Duration,
 };
 
+use sluice_connector_mux::carry;
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
 use crate::ledger::{CLOSED, Row};
-
-/// Buffer of each direction, in bytes.
-const COPY_BUFFER: usize = 32 * 1024;
 
 /// A target's connection that counts what passes.
 pub(super) struct Counted {
@@ -32,7 +30,7 @@ impl Counted {
 
     /// Copies both ways until both have ended; an end of one way is passed on at once.
     pub(super) async fn copy(&mut self, io: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
-        copy_bidirectional_with_sizes(io, self, COPY_BUFFER, COPY_BUFFER).await.map(drop)
+        carry(io, self).await.map(drop)
     }
 
     /// What was broken off instead of ended must not look whole to the target.
