@@ -4,6 +4,7 @@
 //! `bench-house`), a load maker (`bench-load`) and the measuring itself (`bench`, started by `cargo xtask bench`).
 
 pub mod forward;
+pub mod gate;
 pub mod house;
 pub mod load;
 pub mod report;

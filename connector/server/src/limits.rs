@@ -48,8 +48,5 @@ impl Default for Limits {
         }
     }
 }
-
-/// Buffer of each direction of a relay, in bytes.
-pub(crate) const COPY_BUFFER: usize = 32 * 1024;
 /// Pings of one connection in one second; an agent sends one.
 pub(crate) const PINGS_A_SECOND: u32 = 16;

@@ -1,11 +1,11 @@
 //! Sealed streams: control's bytes, carried to an agent unread.
 
 use anyhow::Context;
-use sluice_connector_mux::{read_frame, write_frame};
+use sluice_connector_mux::{carry, read_frame, write_frame};
 use sluice_connector_wire::{OpenReply, OpenRequest, RelayOpen};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use crate::{TunnelServer, choice::Way, leg::Opened, limits::COPY_BUFFER};
+use crate::{TunnelServer, choice::Way, leg::Opened};
 
 impl TunnelServer {
     /// Carries one sealed stream. `io` has finished mutual TLS 1.3 with ALPN `sluice-relay/1` and its peer is one of
@@ -36,9 +36,7 @@ impl TunnelServer {
         };
         write_frame(&mut stream, &OpenRequest::Sealed, limits.handshake).await.context("asking the agent")?;
         write_frame(&mut io, &OpenReply::Open, limits.handshake).await.context("answering control")?;
-        let (up, down) = copy_bidirectional_with_sizes(&mut io, &mut stream, COPY_BUFFER, COPY_BUFFER)
-            .await
-            .context("relay broke off")?;
+        let (up, down) = carry(&mut io, &mut stream).await.context("relay broke off")?;
         tracing::debug!(connector = %wanted.connector, up, down, "relay ended");
         Ok(())
     }
