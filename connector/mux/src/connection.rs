@@ -106,7 +106,7 @@ pub struct Opener(pub(crate) Way);
 
 #[derive(Clone, Debug)]
 pub(crate) enum Way {
-    Tcp(mpsc::Sender<tcp::OpenRequest>),
+    Tcp(tcp::Shared),
     Quic(quic::QuicOpener),
 }
 
@@ -115,13 +115,10 @@ impl Opener {
     ///
     /// # Errors
     /// `WouldBlock` when the other end takes no more at present; otherwise the connection is closed or broken.
+    #[expect(clippy::unused_async, reason = "whoever opens a stream must be ready to wait")]
     pub async fn open(&self) -> io::Result<Stream> {
         match &self.0 {
-            Way::Tcp(driver) => {
-                let (reply, opened) = oneshot::channel();
-                driver.send(reply).await.map_err(|_| gone())?;
-                opened.await.map_err(|_| gone())?
-            }
+            Way::Tcp(shared) => shared.open(),
             Way::Quic(opener) => opener.open(),
         }
     }

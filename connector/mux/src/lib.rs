@@ -11,6 +11,7 @@ mod heard;
 pub mod quic;
 mod stream;
 mod tcp;
+mod yamux;
 
 pub use carry::{CARRY_BUFFER, carry};
 pub use connection::{Connection, End, Opener};
@@ -18,4 +19,4 @@ pub use datagrams::{Datagrams, MAX_DATAGRAM};
 pub use frame::{read_frame, write_frame};
 pub use heard::{Heard, Metered};
 pub use stream::Stream;
-pub use tcp::{MAX_STREAMS, WINDOW_RESERVE};
+pub use yamux::{MAX_STREAMS, OUT_LIMIT, STREAM_WINDOW, WINDOW_RESERVE};

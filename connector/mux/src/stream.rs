@@ -38,7 +38,7 @@ impl AsyncRead for Stream {
             return Poll::Ready(Ok(()));
         }
         match &mut self.0 {
-            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Tcp(stream) => stream.poll_read(cx, buf),
             Kind::Quic(stream) => stream.poll_read(cx, buf),
         }
     }
@@ -46,23 +46,24 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
         match &mut self.0 {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Tcp(stream) => stream.poll_write(cx, buf),
             Kind::Quic(stream) => stream.poll_write(cx, buf),
         }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Kind::Quic(_) => Poll::Ready(Ok(())),
-        }
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What was taken is sent as soon as it can be.
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Kind::Quic(stream) => Poll::Ready(stream.shutdown()),
-        }
+    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match &mut self.0 {
+            Kind::Tcp(stream) => stream.shutdown(),
+            Kind::Quic(stream) => stream.shutdown(),
+        })
     }
 }

@@ -5,7 +5,6 @@ mod pair;
 
 use pair::{BOTH, PATIENCE, pair};
 use sluice_connector_mux::{Connection, Stream};
-use sluice_connector_wire::Transport;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
@@ -62,7 +61,7 @@ async fn a_stream_dropped_unfinished_is_a_reset_and_no_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_sends_what_streams_were_given_and_ends_for_the_other_too() {
-    for transport in [Transport::Quic] {
+    for transport in BOTH {
         let (mut agent, mut gateway) = pair(transport).await;
         let (mut near, mut far) = stream(&mut agent, &gateway).await;
         near.write_all(&[7; 100_000]).await.unwrap();
