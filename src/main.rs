@@ -9,6 +9,7 @@ mod edge;
 mod gateway;
 mod logging;
 mod node;
+mod web_proxy;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,9 @@ enum Role {
     Connector(connector::Args),
     /// Command line over the admin API
     Admin(admin::Args),
+    /// Started by the connector; of no use by hand
+    #[command(hide = true)]
+    WebProxyHelper(web_proxy::Args),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         Role::Edge(args) => edge::run(args),
         Role::Connector(args) => connector::run(args),
         Role::Admin(args) => admin::run(args),
+        Role::WebProxyHelper(args) => web_proxy::run(&args),
     });
     result.unwrap_or_else(|error| {
         tracing::error!("{error:#}");

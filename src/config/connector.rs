@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_connector_agent::{BadDns, DnsServer, DnsSettings, DnsSuffix};
 
-use super::{NodeSection, node, status::StatusSection};
+use super::{NodeSection, node, status::StatusSection, web_proxy::WebProxySection};
 
 /// Configuration of `sluice connector`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +32,9 @@ pub(crate) struct ConnectorConfig {
     /// The page for whoever watches this machine.
     #[serde(default)]
     pub(crate) status: StatusSection,
+    /// How to get out through the site's web proxy.
+    #[serde(default)]
+    pub(crate) web_proxy: WebProxySection,
     /// Bounds.
     #[serde(default)]
     pub(crate) limits: Limits,

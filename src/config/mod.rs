@@ -10,6 +10,7 @@ mod reference;
 mod secret;
 mod shape;
 pub(crate) mod status;
+pub(crate) mod web_proxy;
 
 use std::{
     fs::File,

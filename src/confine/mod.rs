@@ -10,6 +10,7 @@ mod proof;
 mod syscalls;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ use anyhow::Context;
 use tracing::info;
 
 pub(crate) use privileges::User;
+pub(crate) use worker::worker;
 
 /// What a role keeps.
 #[derive(Clone, Debug, Default)]

@@ -15,6 +15,7 @@ use super::report;
 use crate::{
     config::{self, ConfigError, RoleArgs, connector::ConnectorConfig, status::StatusListen},
     node,
+    web_proxy::{self, ToControl},
 };
 
 /// Runs it.
@@ -22,12 +23,14 @@ pub(super) fn run(args: &RoleArgs) -> anyhow::Result<ExitCode> {
     let config: ConnectorConfig = config::load(&args.config)?;
     let limits = config.agent().map_err(|error| ConfigError::invalid(&args.config, error))?;
     let dns = config.dns().map_err(|error| ConfigError::invalid(&args.config, error))?;
+    web_proxy::setup(&config).map_err(|error| ConfigError::invalid(&args.config, format!("{error:#}")))?;
     if args.check {
         config::print_effective(&config)?;
         return Ok(ExitCode::SUCCESS);
     }
     let status = status(config.status.listen)?;
-    let ready = Ready::new(config.control.settings(&config.state_dir))?;
+    let egress = web_proxy::egress(&config)?;
+    let ready = Ready::new(config.control.settings(&config.state_dir))?.through(Arc::new(ToControl(egress)));
     node::confine("connector", &config.state_dir, &config.user)?;
     node::runtime()?.block_on(serve(ready, config.state_dir, config.gateway_networks, dns, limits, status))?;
     Ok(ExitCode::SUCCESS)

@@ -117,7 +117,9 @@ impl Handshake {
             return Ok(Action::Open(self.scheme()));
         }
         if reply.status != 407 {
-            return Err(self.refusal(reply));
+            // Tinyproxy says so to a wrong password.
+            let wrong = self.scheme().filter(|_| reply.status == 401 && self.credentials.is_some());
+            return Err(wrong.map_or_else(|| self.refusal(reply), |scheme| self.wrong_login(scheme)));
         }
         self.rounds = self.rounds.saturating_add(1);
         if self.rounds >= MAX_ROUNDS {

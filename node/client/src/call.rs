@@ -12,8 +12,10 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use serde::de::DeserializeOwned;
 use sluice_node_identity::api::ErrorBody;
 use thiserror::Error;
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsConnector;
+use tokio::time::timeout;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::dial::{Dial, Dialled, Io};
 
 /// Longest body either way, bytes.
 pub(crate) const MAX_BODY: usize = 4 * 1024 * 1024;
@@ -59,17 +61,18 @@ pub(crate) struct Control {
     port: u16,
     authority: String,
     address: Option<SocketAddr>,
+    way: Arc<dyn Dial>,
 }
 
 impl Control {
-    /// Reads `https://host[:port]`; `address` is dialled instead of the host when given.
-    pub(crate) fn new(url: &str, address: Option<SocketAddr>) -> anyhow::Result<Self> {
+    /// Reads `https://host[:port]`; `address` is dialled instead of the host when given, by `way` in any case.
+    pub(crate) fn new(url: &str, address: Option<SocketAddr>, way: Arc<dyn Dial>) -> anyhow::Result<Self> {
         let uri: Uri = url.parse().with_context(|| format!("control's URL {url:?} is not a URL"))?;
         let (Some("https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             bail!("control's URL {url:?} must be https://host[:port]");
         };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { host, port: authority.port_u16().unwrap_or(443), authority: authority.to_string(), address })
+        Ok(Self { host, port: authority.port_u16().unwrap_or(443), authority: authority.to_string(), address, way })
     }
 
     /// Sends a request and gives the answer's head, its body still to come.
@@ -111,20 +114,25 @@ impl Control {
         exchange.await.map_err(CallError::Unreachable)
     }
 
-    async fn connect(&self, tls: Arc<ClientConfig>) -> anyhow::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-        let addresses: Vec<SocketAddr> = match self.address {
-            Some(address) => vec![address],
-            None => {
-                let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
-                found.with_context(|| format!("cannot resolve {}", self.host))?.take(MAX_ADDRESSES).collect()
-            }
-        };
-        let tcp = TcpStream::connect(addresses.as_slice())
-            .await
-            .with_context(|| format!("cannot connect to {} ({addresses:?})", self.authority))?;
-        tcp.set_nodelay(true)?;
+    async fn connect(&self, tls: Arc<ClientConfig>) -> anyhow::Result<TlsStream<Box<dyn Io>>> {
+        let (host, port) =
+            self.address.map_or_else(|| (self.host.clone(), self.port), |at| (at.ip().to_string(), at.port()));
+        let Dialled { io, proxy } = self.way.dial(&host, port).await?;
         let name = ServerName::try_from(self.host.clone()).context("control's host is not a name")?;
-        TlsConnector::from(tls).connect(name, tcp).await.context("TLS with control failed")
+        TlsConnector::from(tls).connect(name, io).await.map_err(|error| self.tls_failed(error, proxy.as_deref()))
+    }
+
+    /// Names the one who most likely answered in control's place.
+    fn tls_failed(&self, error: std::io::Error, proxy: Option<&str>) -> anyhow::Error {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match proxy {
+            Some(proxy) if matches!(inner, Some(rustls::Error::InvalidCertificate(_))) => anyhow!(
+                "the web proxy {proxy} breaks TLS open: it shows a certificate of its own for {host}, not one from \
+                 the node root; have {host} exempted from TLS inspection",
+                host = self.host
+            ),
+            _ => anyhow::Error::from(error).context("TLS with control failed"),
+        }
     }
 }
 
@@ -156,23 +164,22 @@ pub(crate) async fn answer<T: DeserializeOwned>(response: Response<Incoming>) ->
 
 /// Longest head of an answer, bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// Most addresses of control that are tried.
-const MAX_ADDRESSES: usize = 8;
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
+    use crate::dial::Direct;
 
     #[test]
     fn url_of_control_is_read() {
-        let control = Control::new("https://node.sluice.test:8443", None).unwrap();
+        let control = Control::new("https://node.sluice.test:8443", None, Arc::new(Direct)).unwrap();
         assert_eq!((control.host.as_str(), control.port), ("node.sluice.test", 8443));
-        assert_eq!(Control::new("https://node.sluice.test", None).unwrap().port, 443);
-        assert_eq!(Control::new("https://[::1]:7", None).unwrap().host, "::1");
+        assert_eq!(Control::new("https://node.sluice.test", None, Arc::new(Direct)).unwrap().port, 443);
+        assert_eq!(Control::new("https://[::1]:7", None, Arc::new(Direct)).unwrap().host, "::1");
         for bad in ["http://node.sluice.test", "node.sluice.test", "", "https://"] {
-            assert!(Control::new(bad, None).is_err(), "{bad}");
+            assert!(Control::new(bad, None, Arc::new(Direct)).is_err(), "{bad}");
         }
     }
 }

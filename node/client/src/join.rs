@@ -21,6 +21,7 @@ use crate::{
     Settings,
     call::{self, CALL_TIME, CallError, Control},
     certificate::{self, Facts},
+    dial::Dial,
     disk::StateDir,
     identity::{self, Identity, PrivateKey},
     key,
@@ -76,12 +77,13 @@ pub(crate) fn complete(disk: &StateDir) -> anyhow::Result<()> {
 /// When control refuses the code, or what it says contradicts the code: trying again does not help.
 pub(crate) async fn join(
     settings: &Settings,
+    way: &Arc<dyn Dial>,
     role: Role,
     disk: &StateDir,
     code: &JoinCode,
 ) -> anyhow::Result<Identity> {
     let draft = draft(role, disk, code).await?;
-    let control = Control::new(&code.url, settings.control_address)?;
+    let control = Control::new(&code.url, settings.control_address, way.clone())?;
     let tls = tls::control_client(Trust::Pin(code.root_pin.clone()), None)?;
     let mut pause = Pause::default();
     let mut odd = 0;

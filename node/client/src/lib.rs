@@ -5,6 +5,7 @@
 
 mod call;
 mod certificate;
+mod dial;
 mod disk;
 mod follow;
 mod gate;
@@ -21,6 +22,7 @@ mod tls;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 pub use call::CallError;
+pub use dial::{Dial, Dialled, Direct, Io};
 pub use kept::{Kept, kept};
 pub use node::{Node, Ready};
 pub use pause::Pause;

@@ -16,6 +16,7 @@ use crate::{
     Judge, Settings,
     call::{CallError, Control},
     certificate,
+    dial::{Dial, Direct},
     disk::StateDir,
     follow,
     gate::Gate,
@@ -38,6 +39,7 @@ pub struct Ready {
     settings: Settings,
     disk: StateDir,
     code: Option<JoinCode>,
+    way: Arc<dyn Dial>,
 }
 
 impl Ready {
@@ -49,7 +51,13 @@ impl Ready {
     pub fn new(settings: Settings) -> anyhow::Result<Self> {
         let disk = StateDir::open(&settings.state_dir)?;
         let code = join::code(&settings)?;
-        Ok(Self { settings, disk, code })
+        Ok(Self { settings, disk, code, way: Arc::new(Direct) })
+    }
+
+    /// Reaches control by `way` from now on: joining, renewing and watching alike.
+    #[must_use]
+    pub fn through(self, way: Arc<dyn Dial>) -> Self {
+        Self { way, ..self }
     }
 }
 
@@ -95,7 +103,7 @@ impl Node {
     /// # Errors
     /// As [`Self::open`].
     pub async fn start(ready: Ready, role: Role) -> anyhow::Result<Self> {
-        let Ready { settings, disk, code } = ready;
+        let Ready { settings, disk, code, way } = ready;
         let stored: Option<Identity> = disk.read(Identity::FILE)?;
         let identity = match (stored, code) {
             (Some(identity), None) => identity,
@@ -104,7 +112,7 @@ impl Node {
                 if let Some(former) = former {
                     tracing::info!(node = %former.spiffe(), "a new join code is given: the former identity is given up");
                 }
-                let identity = join::join(&settings, role, &disk, &code).await?;
+                let identity = join::join(&settings, &way, role, &disk, &code).await?;
                 for file in [follow::DOCUMENT, follow::STATE, CONTACT] {
                     disk.remove(file)?;
                 }
@@ -120,7 +128,7 @@ impl Node {
         if is != role {
             bail!("{} belongs to a {is}, this is a {role}; use another state_dir", settings.state_dir.display());
         }
-        Inner::new(&settings, disk, identity).map(|inner| Self(Arc::new(inner)))
+        Inner::new(&settings, way, disk, identity).map(|inner| Self(Arc::new(inner)))
     }
 
     /// Who this node is. (`chain` is the one it joined with; see [`Self::certified_key`] for the current one.)
@@ -262,7 +270,7 @@ impl Node {
 }
 
 impl Inner {
-    fn new(settings: &Settings, disk: StateDir, identity: Identity) -> anyhow::Result<Self> {
+    fn new(settings: &Settings, way: Arc<dyn Dial>, disk: StateDir, identity: Identity) -> anyhow::Result<Self> {
         let root = certificate::single(&identity.joined.root).context("the stored root is damaged")?;
         let shown = Arc::new(Shown(ArcSwap::new(identity.certified_key()?)));
         let wall: UnixTime = disk.read(CONTACT)?.unwrap_or_default();
@@ -272,7 +280,7 @@ impl Inner {
             state.apply(snapshot)?;
         }
         let inner = Self {
-            control: Control::new(&identity.url, settings.control_address)?,
+            control: Control::new(&identity.url, settings.control_address, way)?,
             joined: identity.joined.clone(),
             gate: Gate::default(),
             renewing: tokio::sync::Mutex::default(),

@@ -1,0 +1,145 @@
+//! TCP to the first of several addresses that answers (RFC 8305).
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpStream, lookup_host},
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+/// How long an address has before the next one is tried beside it (RFC 8305 §5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// Most addresses of one name.
+const MAX_ADDRESSES: usize = sluice_node_reach::MAX_ADDRESSES;
+/// Most look-ups at a time. The system's resolver cannot be cancelled.
+const MAX_LOOKUPS: usize = 32;
+/// Longest a look-up is waited for.
+const LOOKUP_TIME: Duration = Duration::from_secs(5);
+
+/// Looks names up, so many at a time.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolver(Arc<Semaphore>);
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_LOOKUPS)))
+    }
+}
+
+impl Resolver {
+    /// The addresses of a name, or the address that it is.
+    pub(crate) async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        if let Ok(address) = host.parse() {
+            return Ok(vec![address]);
+        }
+        let room = self.0.clone().try_acquire_owned().map_err(|_| io::Error::other("too many look-ups are waiting"))?;
+        let host = host.to_owned();
+        let lookup = tokio::spawn(async move {
+            let found = lookup_host((host.as_str(), 0)).await;
+            drop(room);
+            found.map(|all| all.take(MAX_ADDRESSES).map(|at| at.ip()).collect::<Vec<_>>())
+        });
+        let found = timeout(LOOKUP_TIME, lookup).await.map_err(|_| io::ErrorKind::TimedOut)?;
+        let found = found.map_err(io::Error::other)??;
+        if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
+    }
+}
+
+/// Connects to the first of `addresses` that answers before `deadline`.
+pub(crate) async fn connect(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
+    let mut waiting = interleaved(addresses).into_iter();
+    let mut attempts = JoinSet::new();
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut next = waiting.next();
+    loop {
+        if let Some(address) = next.take() {
+            attempts.spawn(TcpStream::connect(address));
+        }
+        if attempts.is_empty() {
+            return Err(last);
+        }
+        let stagger = Instant::now() + STAGGER;
+        let more = waiting.len() > 0;
+        tokio::select! {
+            ended = attempts.join_next() => match ended {
+                Some(Ok(Ok(tcp))) => {
+                    tcp.set_nodelay(true)?;
+                    return Ok(tcp);
+                }
+                Some(Ok(Err(error))) => {
+                    last = error;
+                    next = waiting.next();
+                }
+                Some(Err(error)) => last = io::Error::other(error),
+                None => return Err(last),
+            },
+            () = tokio::time::sleep_until(stagger), if more => next = waiting.next(),
+            () = tokio::time::sleep_until(deadline) => return Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+/// The families in turn, beginning with the one the resolver put first (RFC 8305 §4).
+fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let leading = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<SocketAddr>, Vec<SocketAddr>) =
+        addresses.iter().partition(|address| address.is_ipv6() == leading);
+    let mut mixed = Vec::with_capacity(addresses.len());
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] {
+            return mixed;
+        }
+        mixed.extend(pair.into_iter().flatten());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn c3_families_take_turns() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let (a, b, c, d) = (at("[::1]:1"), at("[::2]:1"), at("[::3]:1"), at("1.1.1.1:1"));
+        assert_eq!(interleaved(&[a, b, c, d]), [a, d, b, c]);
+        assert!(interleaved(&[]).is_empty());
+    }
+
+    #[tokio::test]
+    async fn c3_a_dead_address_does_not_use_up_the_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // A full backlog that nobody empties takes connections no more: a host that is silent.
+        let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        silent.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        silent.listen(0).unwrap();
+        let dead = silent.local_addr().unwrap().as_socket().unwrap();
+        let fill: Vec<_> = (0..3)
+            .map(|_| {
+                let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+                socket.set_nonblocking(true).unwrap();
+                drop(socket.connect(&dead.into()));
+                socket
+            })
+            .collect();
+        let alive = listener.local_addr().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let tcp = connect(&[dead, dead, alive], deadline).await.unwrap();
+        assert_eq!(tcp.peer_addr().unwrap(), alive);
+        let error = connect(&[dead], Instant::now() + Duration::from_millis(300)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(fill);
+    }
+}

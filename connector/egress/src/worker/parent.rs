@@ -1,0 +1,97 @@
+//! The connector's end of a worker's socket.
+
+use std::{io, time::Duration};
+
+use serde::de::DeserializeOwned;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    time::timeout,
+};
+use zeroize::Zeroizing;
+
+use super::{
+    Kind, Workers,
+    frame::{self, Answer, Ask},
+};
+
+/// Does for a worker what that may not do itself.
+pub(crate) trait Help: Sync {
+    /// The answer to `asked`; `None` when this worker has no business with it.
+    fn help(&self, asked: &Answer) -> impl Future<Output = Option<Ask>> + Send;
+}
+
+/// One worker at work. Dropping it ends the worker.
+pub(crate) struct Job {
+    socket: UnixStream,
+}
+
+impl Job {
+    /// Starts a worker.
+    pub(crate) fn start(workers: &dyn Workers, kind: Kind) -> io::Result<Self> {
+        let socket = workers.start(kind)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: UnixStream::from_std(socket)? })
+    }
+
+    /// Asks the worker, and has what it asks meanwhile answered by `helper`.
+    ///
+    /// # Errors
+    /// What it says is wrong, or that it died or took too long.
+    pub(crate) async fn ask(&mut self, ask: &Ask, helper: &impl Help) -> Result<Done, String> {
+        let exchange = async {
+            self.say(ask).await?;
+            loop {
+                let answer: Answer = self.hear().await?;
+                match answer {
+                    Answer::Result(text) => return Ok(Done::Text(text)),
+                    Answer::Token(token) => return Ok(Done::Token(token)),
+                    Answer::Failed(why) => return Ok(Done::Failed(why)),
+                    Answer::Resolve(_) | Answer::Kdc { .. } => {
+                        let more = helper
+                            .help(&answer)
+                            .await
+                            .ok_or_else(|| io::Error::other("it asks for what it may not"))?;
+                        self.say(&more).await?;
+                    }
+                }
+            }
+        };
+        let exchanged: Result<io::Result<Done>, _> = timeout(PATIENCE, exchange).await;
+        match exchanged {
+            Ok(Ok(Done::Failed(why))) => Err(why),
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err("its process was ended: it wanted more memory or time than it may have".to_owned())
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("it took more than {} s", PATIENCE.as_secs())),
+        }
+    }
+
+    async fn say(&mut self, message: &Ask) -> io::Result<()> {
+        let frame: Zeroizing<Vec<u8>> = frame::encode(message)?;
+        self.socket.write_all(&frame).await
+    }
+
+    async fn hear<T: DeserializeOwned>(&mut self) -> io::Result<T> {
+        let mut header = [0; 4];
+        self.socket.read_exact(&mut header).await?;
+        let mut body = vec![0; frame::length(header)?];
+        self.socket.read_exact(&mut body).await?;
+        frame::decode(&body)
+    }
+}
+
+/// What came of a job.
+pub(crate) enum Done {
+    /// A script's result.
+    Text(String),
+    /// A token.
+    Token(Vec<u8>),
+    /// It cannot be done.
+    Failed(String),
+}
+
+/// Longest a worker may take for one answer, with all it asks meanwhile.
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,52 @@
+//! Through a squid that takes Kerberos tickets only, with a KDC of MIT's.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod world;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use sluice_connector_egress::{Egress, Kerberos, KerberosSecret};
+use sluice_connector_webproxy::{Keytab, Password, Proxy};
+use world::{
+    Echo, LOGIN_WANTED, Running, Squid, egress, folder, free_port, passes, refused, setup, wait_for_port, write,
+};
+
+fn with(proxy: &Proxy, kerberos: Kerberos) -> Egress {
+    let mut setup = setup(proxy, None);
+    setup.kerberos = Some(kerberos);
+    egress(setup)
+}
+
+#[tokio::test]
+async fn c3_a_kerberos_proxy_opens_to_a_password_and_to_a_keytab_and_says_what_is_wrong() {
+    let (echo, kdc) = (Echo::start(), Kdc::start());
+    let squid = kdc.squid();
+    let password = |text: &str| KerberosSecret::Password(Password::new(text));
+    let by_password = with(&squid.proxy, kdc.account("svc", password("s3cret")));
+    passes(&by_password, &echo).await;
+    passes(&by_password, &echo).await;
+
+    let keytab = Keytab::read(&fs::read(kdc.path("robot.keytab")).unwrap()).unwrap();
+    let key = keytab.key_of("robot@CORP.TEST").unwrap().clone();
+    passes(&with(&squid.proxy, kdc.account("robot", KerberosSecret::Key(key))), &echo).await;
+
+    let wrong = refused(&with(&squid.proxy, kdc.account("svc", password("wr0ng"))), &echo).await;
+    assert!(wrong.contains("password or key of the principal is wrong") && !wrong.contains("wr0ng"), "{wrong}");
+    let unknown = refused(&with(&squid.proxy, kdc.account("nobody", password("x"))), &echo).await;
+    assert!(unknown.contains("does not know the principal"), "{unknown}");
+    let mut astray = kdc.account("svc", password("s3cret"));
+    astray.service = Some("HTTP/other.corp.test".into());
+    let astray = refused(&with(&squid.proxy, astray), &echo).await;
+    assert!(astray.contains("web_proxy.kerberos.service"), "{astray}");
+    let mut away = kdc.account("svc", password("s3cret"));
+    away.kdcs.truncate(1);
+    let away = refused(&with(&squid.proxy, away), &echo).await;
+    assert!(away.contains("no KDC of CORP.TEST answers"), "{away}");
+    let none = refused(&egress(setup(&squid.proxy, None)), &echo).await;
+    assert!(none.contains("wants a login (Negotiate)"), "{none}");
+}

@@ -1,0 +1,112 @@
+//! The connector's way out, and the hidden processes behind it: one that starts workers, and the workers.
+//!
+//! `sluice connector` starts `sluice web-proxy-helper` before it confines itself; that one may run this program and
+//! nothing else, and starts `sluice web-proxy-helper --worker …` for each job. Nothing but a socket is handed down.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::PathBuf,
+    process::{Child, Command, ExitCode, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use async_trait::async_trait;
+use sluice_connector_egress::{
+    Egress, Guard, Setup,
+    worker::{self, Kind, Spawner, Workers},
+};
+use sluice_connector_webproxy::Way;
+use sluice_node_client::{Dial, Dialled};
+use tokio::time::Instant;
+
+use crate::{
+    config::connector::ConnectorConfig,
+    confine::{self, Profile, User},
+};
+
+/// This very program, also after the file it was started from has been replaced.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+/// Name of the hidden command.
+const COMMAND: &str = "web-proxy-helper";
+/// For one way out to control; less than the node client gives.
+const PATIENCE: Duration = Duration::from_secs(9);
+
+/// Arguments of the hidden command.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Account to become when started as root
+    #[arg(long)]
+    user: Option<String>,
+    /// Do one job on standard input instead of starting those who do
+    #[arg(long, value_parser = kind)]
+    worker: Option<Kind>,
+}
+
+fn kind(name: &str) -> Result<Kind, String> {
+    Kind::named(name).ok_or_else(|| "no such worker".to_owned())
+}
+
+/// The way out that the configuration describes. Call it with the rights of whoever starts the role, before threads.
+pub(crate) fn egress(config: &ConnectorConfig) -> anyhow::Result<Egress> {
+    let setup = setup(config)?;
+    let wanted = setup.pac.is_some() || setup.kerberos.is_some();
+    let workers = wanted.then(|| spawner(&config.user)).transpose()?;
+    Egress::new(setup, workers)
+}
+
+/// What the configuration says about it, read whole.
+pub(crate) fn setup(config: &ConnectorConfig) -> anyhow::Result<Setup> {
+    config.web_proxy.setup(&config.gateway_networks, |name| std::env::var(name).ok())
+}
+
+fn spawner(user: &str) -> anyhow::Result<Arc<dyn Workers>> {
+    let mut command = Command::new(THIS_PROGRAM);
+    command.args([COMMAND, "--user", user]);
+    Ok(Arc::new(Spawner::start(command).context("cannot start the web proxy's helper process")?))
+}
+
+/// Runs the hidden command.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    match args.worker {
+        Some(kind) => worker::work(kind, socket, || {
+            worker::bound_worker().context("cannot bound the worker")?;
+            confine::worker()
+        })?,
+        None => {
+            let user = args.user.as_deref().map(User::named).transpose()?;
+            let run = vec![PathBuf::from(THIS_PROGRAM)];
+            confine::apply(&Profile { role: COMMAND, run, user, ..Profile::default() })?;
+            worker::serve_spawner(&socket, start)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start(kind: Kind, socket: OwnedFd) -> io::Result<Child> {
+    let mut command = Command::new(THIS_PROGRAM);
+    command.args([COMMAND, "--worker", kind.name()]).env_clear().stdin(socket).stdout(Stdio::null());
+    command.spawn()
+}
+
+/// The node client's way to control: the operator named it himself, so no dial guard stands before it.
+#[derive(Debug)]
+pub(crate) struct ToControl(pub(crate) Egress);
+
+#[async_trait]
+impl Dial for ToControl {
+    async fn dial(&self, host: &str, port: u16) -> anyhow::Result<Dialled> {
+        let connected = self.0.connect(host, port, Guard::Operator, Instant::now() + PATIENCE).await?;
+        let proxy = match &connected.via {
+            Way::Direct => None,
+            Way::Proxy(proxy) => Some(proxy.to_string()),
+        };
+        Ok(Dialled { io: Box::new(connected.io), proxy })
+    }
+}
