@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::{build::cache, say};
 
 /// Debian packages, and why.
-const PACKAGES: [(&str, &str); 24] = [
+const PACKAGES: [(&str, &str); 28] = [
     ("build-essential", "C compiler for aws-lc and SQLCipher"),
     ("ca-certificates", "download of peers"),
     ("cmake", "aws-lc and zlib-ng builds"),
@@ -21,6 +21,8 @@ const PACKAGES: [(&str, &str); 24] = [
     ("iproute2", "namespaces, tc"),
     ("iputils-ping", "reachability"),
     ("irtt", "round-trip probes"),
+    ("krb5-admin-server", "accounts of the Kerberos test realm"),
+    ("krb5-kdc", "KDC of the Kerberos test realm"),
     ("libstrongswan-standard-plugins", "ECDSA for strongSwan's pki"),
     ("nftables", "packet filter"),
     ("openssl", "throw-away certificate authority"),
@@ -28,7 +30,9 @@ const PACKAGES: [(&str, &str); 24] = [
     ("perl", "OpenSSL build of SQLCipher"),
     ("pkg-config", "C library look-up"),
     ("python3-venv", "Roundup's environment"),
+    ("squid-openssl", "web proxy: Basic, Digest, NTLM, Kerberos, over TLS"),
     ("strongswan-pki", "EST client"),
+    ("tinyproxy", "web proxy"),
     ("udhcpc", "DHCP client"),
     ("util-linux", "setpriv, unshare"),
     ("procps", "process tables"),

@@ -155,13 +155,17 @@ impl<'a> Reader<'a> {
                     self.rest = self.rest.get(at..).and_then(|rest| rest.get(1..)).unwrap_or_default();
                     return Ok(value);
                 }
-                '\\' => value.push(chars.next().ok_or(ChallengeError::Malformed)?.1),
-                c if c.is_control() && c != '\t' => return Err(ChallengeError::Malformed),
-                c => value.push(c),
+                '\\' => value.push(shown(chars.next().ok_or(ChallengeError::Malformed)?.1)?),
+                c => value.push(shown(c)?),
             }
         }
         Err(ChallengeError::Malformed)
     }
+}
+
+/// Control characters have no business in a challenge, escaped or not.
+fn shown(c: char) -> Result<char, ChallengeError> {
+    if c.is_control() && c != '\t' { Err(ChallengeError::Malformed) } else { Ok(c) }
 }
 
 fn is_blank(b: u8) -> bool {

@@ -15,6 +15,7 @@
 
 mod admin;
 mod codec;
+mod egress;
 pub mod fixtures;
 mod kernel;
 mod lan;
@@ -48,6 +49,7 @@ mod wallet_daemon_frame;
 
 pub use admin::{assertion, hub_import};
 pub use codec::take_accepted;
+pub use egress::{keytab, no_proxy, ntlm, pac, proxy_challenge, proxy_reply};
 pub use kernel::{kernel_message, links};
 pub use lan::{dhcp, dns_answer, dns_query, edge_document, solicitation};
 pub use names::{join_code, names, target};
@@ -69,8 +71,9 @@ macro_rules! for_each_target {
         $each! {
             allow_list, assertion, certificate, client_hello, cookies, csr, declaration, detail, dhcp, dns_answer,
             dns_query, edge_document, est_request, gateway_document, http_head, hub_import, join_code, jwk,
-            kernel_message, links, names, node_api, paging, pem_chain, proxy_header, sealed, set_cookie, solicitation,
-            state_stream, stream_token, target, tunnel_frame, wallet_frame, wallet_record, watch
+            kernel_message, keytab, links, names, no_proxy, node_api, ntlm, pac, paging, pem_chain, proxy_challenge,
+            proxy_header, proxy_reply, sealed, set_cookie, solicitation, state_stream, stream_token, target,
+            tunnel_frame, wallet_frame, wallet_record, watch
         }
     };
 }

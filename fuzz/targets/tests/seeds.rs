@@ -7,6 +7,7 @@
 use std::{collections::BTreeSet, env, fs, path::Path};
 
 mod seed {
+    pub(crate) mod egress;
     pub(crate) mod http;
     pub(crate) mod json;
     pub(crate) mod lan;
@@ -32,6 +33,7 @@ use seed::Seed;
 
 fn all() -> Vec<Seed> {
     let mut seeds = seed::tls::seeds();
+    seeds.extend(seed::egress::seeds());
     seeds.extend(seed::http::seeds());
     seeds.extend(seed::json::seeds());
     seeds.extend(seed::lan::seeds());

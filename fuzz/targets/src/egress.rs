@@ -1,0 +1,167 @@
+//! What web proxies, their scripts and the files beside them say to a connector.
+
+use sluice_connector_webproxy::{
+    Abilities, Action, Credentials, Handshake, HostRules, Keytab, MAX_HEAD, MAX_SKIPPED, Memory, NtlmAnswer, Password,
+    Proxy, Reply, ReplyError, ReplyReader, Target, Way, challenges, ntlm_negotiate, pac_result,
+};
+
+use crate::codec::{accepted, cuts, lines, text};
+
+/// Longest line of base64 or quotes that one challenge may make us send, times its own length.
+const GROWTH: usize = 4;
+
+fn credentials() -> Credentials {
+    let (domain, user) = Credentials::split_account("CORP\\svc");
+    Credentials { user, domain, password: Password::new("hunter2-of-the-proxy"), basic_in_clear: false }
+}
+
+/// Replies to CONNECT: the same however the bytes come, bounded, and the 407 loop ends whatever is offered; what it
+/// sends is one request.
+pub fn proxy_reply(data: &[u8]) {
+    let whole = read(&[data]);
+    for cut in cuts(data) {
+        let (front, back) = data.split_at(cut);
+        let cut_up = read(&[front, back]);
+        // What follows a complete reply was not asked for; it is only seen when it comes along.
+        let late = whole.is_err() && matches!(cut_up, Ok(Some(_)));
+        assert!(late || cut_up == whole, "cut at {cut}: {cut_up:?} instead of {whole:?}");
+    }
+    let Ok(Some(reply)) = whole else { return };
+    accepted();
+    assert!((200..600).contains(&reply.status) && reply.reason.len() <= 100);
+    assert!(data.len() <= 2 * (MAX_HEAD + MAX_SKIPPED));
+    let target = Target::new("gw.acme.test", 443).unwrap();
+    for abilities in [Abilities::default(), Abilities { ntlm: true, kerberos: true }] {
+        let proxy = Proxy::read("http://proxy.corp.test:3128").unwrap();
+        let mut shake = Handshake::new(proxy, target.clone(), Some(credentials()), abilities, Memory::Nothing);
+        let mut next = Ok(shake.start([1; 16]));
+        let mut steps = 0;
+        while let Ok(action) = next {
+            steps += 1;
+            assert!(steps < 64, "the loop has no end");
+            next = match action {
+                Action::Open(_) => break,
+                Action::Send { head, .. } => {
+                    one_request(&head, data.len());
+                    shake.replied(&reply, [2; 16])
+                }
+                Action::Token { .. } => shake.token(Ok(vec![3; 40])),
+            };
+        }
+    }
+}
+
+fn one_request(head: &[u8], from: usize) {
+    let mut fields = [httparse::EMPTY_HEADER; 16];
+    let mut request = httparse::Request::new(&mut fields);
+    let length = request.parse(head).expect("another reader refuses what we send");
+    assert_eq!(length, httparse::Status::Complete(head.len()), "more than one request");
+    assert!(request.method == Some("CONNECT") && request.path == Some("gw.acme.test:443"));
+    assert!(request.headers.iter().filter(|field| field.name == "Proxy-Authorization").count() <= 1);
+    assert!(head.len() <= 1024 + GROWTH * from, "{} bytes from {from}", head.len());
+    let said = String::from_utf8_lossy(head);
+    assert!(!said.contains("hunter2") && !said.contains("Basic "), "the password in clear: {said}");
+}
+
+fn read(pieces: &[&[u8]]) -> Result<Option<Reply>, ReplyError> {
+    let mut reader = ReplyReader::default();
+    for piece in pieces {
+        if let Some(reply) = reader.feed(piece)? {
+            return Ok(Some(reply));
+        }
+    }
+    Ok(None)
+}
+
+/// Fields of challenges, one a line: what is read survives being written.
+pub fn proxy_challenge(data: &[u8]) {
+    for line in lines(data) {
+        let Ok(found) = challenges(&text(line)) else { continue };
+        if found.is_empty() {
+            continue;
+        }
+        accepted();
+        let quoted = |value: &str| format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""));
+        let written: Vec<String> = found
+            .iter()
+            .map(|challenge| {
+                let params = challenge.params.iter().map(|(name, value)| format!("{name}={}", quoted(value)));
+                let rest = challenge.token68.clone().unwrap_or_else(|| params.collect::<Vec<_>>().join(", "));
+                format!("{} {rest}", challenge.scheme)
+            })
+            .collect();
+        assert_eq!(challenges(&written.join(", ")), Ok(found), "{written:?}");
+    }
+}
+
+/// `NO_PROXY`, then targets, one a line: one that is named stays named when rules are added, and a suffix names only
+/// whole labels.
+pub fn no_proxy(data: &[u8]) {
+    let text = text(data);
+    let (rules, hosts) = text.split_once('\n').unwrap_or((&text, "gw.acme.test:443"));
+    let Ok(read) = HostRules::read(rules) else { return };
+    accepted();
+    let more = HostRules::read(&format!("{rules},added.invalid")).ok();
+    for host in hosts.split('\n') {
+        let Ok(target) = host.parse::<Target>() else { continue };
+        let Some(rule) = read.naming(&target) else { continue };
+        assert!(more.as_ref().is_none_or(|more| more.naming(&target) == Some(rule)));
+        let name = rule.trim_start_matches("*.").trim_start_matches('.').to_ascii_lowercase();
+        let name = name.split([':', '/']).next().unwrap_or_default().trim_end_matches('.');
+        if target.address().is_none() && !name.is_empty() && name != "*" {
+            let whole = target.host() == name || target.host().ends_with(&format!(".{name}"));
+            assert!(whole, "{rule} names {target}");
+        }
+    }
+}
+
+/// What a PAC script returns: every way is one that can be asked for, and survives being written.
+pub fn pac(data: &[u8]) {
+    let text = text(data);
+    let Ok(ways) = pac_result(&text) else { return };
+    accepted();
+    assert!(!ways.is_empty() && ways.len() <= 16);
+    let written: Vec<String> = ways
+        .iter()
+        .map(|way| match way {
+            Way::Direct => "DIRECT".to_owned(),
+            Way::Proxy(proxy) => {
+                assert!(Target::new(&proxy.host, proxy.port).is_ok(), "{proxy}");
+                assert_eq!(Proxy::read(&proxy.to_string()).as_ref(), Ok(proxy));
+                let kind = if proxy.tls { "HTTPS" } else { "PROXY" };
+                format!("{kind} {}", proxy.to_string().split_once("//").unwrap().1)
+            }
+        })
+        .collect();
+    assert_eq!(pac_result(&written.join(";")), Ok(ways));
+}
+
+/// Keytabs: no key is printed, and the key chosen is one of those read.
+pub fn keytab(data: &[u8]) {
+    let Ok(keytab) = Keytab::read(data) else { return };
+    accepted();
+    for key in keytab.keys() {
+        let chosen = keytab.key_of(&key.principal);
+        assert!(chosen.is_err() || chosen.is_ok_and(|chosen| keytab.keys().contains(chosen)));
+        let printed = format!("{key:?}");
+        assert!(key.key.len() < 8 || !printed.contains(&format!("{:?}", key.key.as_slice()).replace(['[', ']'], "")));
+    }
+}
+
+/// NTLM challenges: the answer is whole, bounded, and never older than version 2.
+pub fn ntlm(data: &[u8]) {
+    let credentials = credentials();
+    let answer = NtlmAnswer { credentials: &credentials, workstation: "CONNECTOR", now: 1_700_000_000, random: [5; 8] };
+    let Ok(message) = answer.to(data) else { return };
+    accepted();
+    assert!(message.starts_with(b"NTLMSSP\0\x03\0\0\0") && message.len() <= data.len() + 512);
+    let field = |number: usize| {
+        let at = 12 + 8 * number;
+        let length = usize::from(u16::from_le_bytes([message[at], message[at + 1]]));
+        let place = u32::from_le_bytes(message[at + 4..at + 8].try_into().unwrap()) as usize;
+        &message[place..place + length]
+    };
+    assert_eq!(field(0).len(), 24);
+    assert!(field(1).len() >= 48 && field(1)[16..18] == [1, 1], "not version 2");
+    assert!(ntlm_negotiate().len() == 32);
+}
