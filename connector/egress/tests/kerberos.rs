@@ -3,18 +3,11 @@
 
 mod world;
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::fs;
 
 use sluice_connector_egress::{Egress, Kerberos, KerberosSecret};
 use sluice_connector_webproxy::{Keytab, Password, Proxy};
-use world::{
-    Echo, LOGIN_WANTED, Running, Squid, egress, folder, free_port, passes, refused, setup, wait_for_port, write,
-};
+use world::{Echo, egress, kdc::Kdc, passes, refused, setup};
 
 fn with(proxy: &Proxy, kerberos: Kerberos) -> Egress {
     let mut setup = setup(proxy, None);
