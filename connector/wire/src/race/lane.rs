@@ -145,6 +145,14 @@ impl Lane {
         }
     }
 
+    /// It will not be good for long.
+    pub(super) fn aging(&mut self, id: LinkId, desk: &Desk<'_>) {
+        if let Some(link) = self.links.find(id).filter(|link| link.phase == Phase::Up) {
+            link.phase = Phase::Stale;
+            self.race_at = Some(desk.now);
+        }
+    }
+
     /// The machine has another address.
     pub(super) fn moved(&mut self, network: Network, desk: &mut Desk<'_>) {
         if self.network == network || self.drain_until.is_some() {
@@ -157,14 +165,17 @@ impl Lane {
         if self.links.any_quic() {
             desk.act(Action::Rebind(self.pair));
         }
-        match self.links.in_use().map(|(id, link)| (id, link.transport)) {
-            Some((_, Transport::Quic)) => return,
-            Some((id, Transport::Tcp)) => {
-                if let Some(link) = self.links.find(id) {
-                    link.phase = Phase::Stale;
+        if let Some((id, link)) = self.links.in_use() {
+            match (link.transport, link.phase) {
+                (Transport::Quic, Phase::Up) => return,
+                // To be replaced anyway.
+                (Transport::Quic, _) => {}
+                (Transport::Tcp, _) => {
+                    if let Some(link) = self.links.find(id) {
+                        link.phase = Phase::Stale;
+                    }
                 }
             }
-            None => {}
         }
         let again = if self.prompt.take(desk.now) {
             self.backoff.reset();

@@ -14,7 +14,8 @@ pub(super) enum Phase {
     Greeting,
     /// Gets new streams.
     Up,
-    /// As [`Phase::Up`], but it is bound to an address that we no longer have.
+    /// As [`Phase::Up`], but it is to be replaced: it is bound to an address that we no longer have, or a certificate
+    /// ends.
     Stale,
     /// The gateway stops: it opens no new streams.
     Leaving,

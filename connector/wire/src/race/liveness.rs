@@ -1,7 +1,8 @@
 //! Is the other end of a connection still there?
 //!
 //! A ping each second, dead at three seconds of silence. Any byte received breaks the silence, and while bytes of ours
-//! still leave (are acknowledged below us) the clock does not run: a full slow line is not a dead one.
+//! still leave (are acknowledged below us) the clock does not run: a full slow line is not a dead one. Pings alone are
+//! no such bytes: a proxy, or the kernel of a peer that hangs, acknowledges them.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -11,6 +12,8 @@ use thiserror::Error;
 pub const TICK: Duration = Duration::from_millis(250);
 const PING_EVERY: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(3);
+/// Bytes of ours that must leave to count as life: more than the pings of [`SILENCE`] make, TLS and framing included.
+const MOVING: u64 = 2048;
 /// Pings whose answers are awaited; more cannot be within [`SILENCE`].
 const AWAITED: usize = 8;
 
@@ -35,6 +38,7 @@ pub struct UnknownPing(pub u64);
 pub struct Liveness {
     looked: Duration,
     received: u64,
+    /// Up to where bytes that left have counted.
     left: u64,
     silent: Duration,
     ping_at: Duration,
@@ -65,9 +69,11 @@ impl Liveness {
         // A shell that slept (a stopped process, a suspended machine) has not listened: only time it watched counts.
         let watched = now.saturating_sub(self.looked).min(TICK * 2);
         self.looked = now;
-        self.silent =
-            if received == self.received && left == self.left { self.silent + watched } else { Duration::ZERO };
-        (self.received, self.left) = (received, left);
+        if received != self.received || left >= self.left.saturating_add(MOVING) {
+            (self.received, self.left, self.silent) = (received, left, Duration::ZERO);
+        } else {
+            self.silent += watched;
+        }
         if self.silent + TICK >= SILENCE {
             return Pulse::Dead;
         }
@@ -135,8 +141,18 @@ mod tests {
     fn bytes_that_still_leave_keep_a_full_line_alive() {
         let mut liveness = Liveness::new(ms(0));
         let until = 20_000;
-        let death = death(&mut liveness, 250, 1, |at| at.min(until) / 1_000).expect("dies in the end");
-        assert!((until + 2_500..=until + 3_000).contains(&death), "{death}");
+        // 24 kbit/s.
+        let death = death(&mut liveness, 250, 1, |at| at.min(until) * 3).expect("dies in the end");
+        assert!((until + 2_000..=until + 3_000).contains(&death), "{death}");
+    }
+
+    #[test]
+    fn c2_pings_that_a_proxy_acknowledges_do_not_keep_a_dead_gateway_alive() {
+        let mut liveness = Liveness::new(ms(0));
+        // 200 bytes a second, as pings are.
+        liveness.look(1, 0, ms(250));
+        let death = death(&mut liveness, 500, 1, |at| at / 1_000 * 200).expect("dies");
+        assert!((2_750..=3_250).contains(&death), "{death}");
     }
 
     #[test]

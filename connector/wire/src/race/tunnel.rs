@@ -31,6 +31,8 @@ pub enum Event {
     },
     /// The gateway said that it is leaving.
     Leaving(LinkId),
+    /// A certificate it was proved by ends soon: it is to be replaced, and works until then.
+    Aging(LinkId),
     /// Our addresses towards the gateway; telling the same again changes nothing.
     Network(Network),
     /// The agent stops.
@@ -100,6 +102,7 @@ impl Tunnel {
             Event::Ended(id) => self.each(now, &mut actions, |lane, desk| lane.ended(id, desk)),
             Event::Streams { link, open } => self.each(now, &mut actions, |lane, desk| lane.streams(link, open, desk)),
             Event::Leaving(id) => self.each(now, &mut actions, |lane, desk| lane.leaving(id, desk)),
+            Event::Aging(id) => self.each(now, &mut actions, |lane, desk| lane.aging(id, desk)),
             Event::Network(network) => self.each(now, &mut actions, |lane, desk| lane.moved(network, desk)),
             Event::Stop => self.each(now, &mut actions, Lane::stop),
         }

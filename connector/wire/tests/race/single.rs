@@ -180,3 +180,15 @@ fn c2_address_that_never_rests_makes_no_dial_storm() {
     }
     assert!(within(&mut world, secs(31), |world| world.works(STANDARD)));
 }
+
+#[test]
+fn c4_connection_whose_certificate_ends_is_replaced_before_and_keeps_its_streams() {
+    let mut world = World::new(12);
+    world.run_for(secs(20));
+    let before = world.view(STANDARD).in_use.unwrap().link;
+    world.change(Change::Streams(STANDARD, 1));
+    world.change(Change::Age(STANDARD));
+    assert!(within(&mut world, secs(2), |world| world.view(STANDARD).in_use.is_some_and(|used| used.link != before)));
+    world.run_for(secs(60));
+    assert_eq!(world.view(STANDARD).finishing, 1);
+}

@@ -35,6 +35,8 @@ pub(crate) enum Change {
     },
     /// The gateway says that it is leaving and takes nobody any more.
     Leave,
+    /// A certificate of the pair's newest connection ends soon.
+    Age(ClassPair),
     /// The pair's newest connection carries so many streams.
     Streams(ClassPair, usize),
 }
@@ -156,9 +158,13 @@ impl World {
             Change::Delay(ms) => self.delay = Duration::from_millis(ms),
             Change::Restart { loud, away } => self.restart(loud, Duration::from_millis(away)),
             Change::Leave => self.leave(),
+            Change::Age(pair) => {
+                if let Some(link) = self.newest(pair) {
+                    self.tell(Event::Aging(link));
+                }
+            }
             Change::Streams(pair, open) => {
-                let newest = self.links.iter().rev().find(|(_, real)| real.pair == pair && real.liveness.is_some());
-                if let Some(link) = newest.map(|(id, _)| *id) {
+                if let Some(link) = self.newest(pair) {
                     self.checks.streams(link, open, self.now);
                     self.tell(Event::Streams { link, open });
                 }
@@ -196,6 +202,11 @@ impl World {
         let end = self.now + Pace::default().drain + Duration::from_secs(1);
         assert!(self.run_until(end, Self::finished), "stops in time");
         assert!(self.links.is_empty());
+    }
+
+    fn newest(&self, pair: ClassPair) -> Option<LinkId> {
+        let newest = self.links.iter().rev().find(|(_, real)| real.pair == pair && real.liveness.is_some());
+        newest.map(|(id, _)| *id)
     }
 
     fn end_streams(&mut self) {
