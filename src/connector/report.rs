@@ -1,4 +1,5 @@
-//! What the connector tells control of its streams, and what it does when the state feed orders one's end.
+//! What the connector tells control of its streams, and what it does when the state feed orders one's end or takes a
+//! gateway's right to a tunnel.
 
 use std::{future::pending, time::Duration};
 
@@ -45,6 +46,7 @@ async fn obey(node: &Node, agent: &Agent) {
     let mut state = node.state();
     loop {
         let view = state.borrow_and_update().clone();
+        agent.obey(&view);
         end_ordered(&view, &prefix, agent);
         if state.changed().await.is_err() {
             pending::<()>().await;

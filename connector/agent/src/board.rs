@@ -97,7 +97,6 @@ pub(crate) struct Up {
 
 impl Up {
     /// The round-trip time last measured.
-    #[expect(dead_code, reason = "measured by the pings of the tunnel's line, which come with the race")]
     pub(crate) fn measured(&self, rtt: Duration) {
         let micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
         self.leg.rtt_micros.store(micros, Ordering::Relaxed);

@@ -6,7 +6,6 @@ mod board;
 mod dial;
 mod ledger;
 mod link;
-mod pause;
 mod position;
 mod quiet;
 mod resolve;
@@ -14,6 +13,7 @@ mod status;
 mod stream;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -25,7 +25,7 @@ use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
 use sluice_connector_wire::{
     AllowListKeeper, ConnectorDocument, Gatekeeper, GatewayEndpoint, ListRefused, SPENT_PER_CALLER,
 };
-use sluice_node_identity::{LiveStreams, Principal, Role, SpiffeId, StreamId, UnixTime};
+use sluice_node_identity::{LiveStreams, NodeId, Principal, Role, SpiffeId, StateView, StreamId, UnixTime};
 use thiserror::Error;
 use tokio::{
     sync::{Semaphore, watch},
@@ -35,6 +35,7 @@ use tokio::{
 use crate::{board::Board, ledger::Ledger, position::PositionFile};
 pub use status::{About, GatewayHealth, Health, Heard, LegHealth, ListHealth, serve_status};
 
+pub use crate::link::{BoxedIo, Io, LaneStatus, LinkStatus, Outward, TlsWords, TunnelStatus, WayOut};
 pub use crate::resolve::{BadDns, DnsServer, DnsSettings, DnsSuffix, Resolver};
 
 /// How often refusals that were counted instead of logged are summed up in the log.
@@ -138,17 +139,34 @@ struct Shared {
     lists: watch::Sender<u64>,
     streams: Arc<Semaphore>,
     ledger: Arc<Ledger>,
-    resolver: Resolver,
     board: Arc<Board>,
+    resolver: Arc<Resolver>,
+    /// How gateways' TCP ports are reached.
+    way_out: Arc<dyn WayOut>,
+    /// Nodes that the state feed takes the right to a tunnel.
+    locked: watch::Sender<BTreeSet<NodeId>>,
+    overview: link::Overview,
 }
 
 impl Agent {
-    /// Reads what was stored. Opens no connection yet.
+    /// Reads what was stored. Opens no connection yet; will reach gateways directly.
     ///
     /// # Errors
     /// The name is not a connector's, or the stored position cannot be read: an agent that forgot its list's number
     /// would let an old list in.
     pub fn open(pieces: Pieces) -> anyhow::Result<Self> {
+        Self::with(pieces, None)
+    }
+
+    /// As [`Agent::open`]; gateways' TCP ports are reached by `way_out`, QUIC always goes directly.
+    ///
+    /// # Errors
+    /// As [`Agent::open`].
+    pub fn open_through(pieces: Pieces, way_out: Arc<dyn WayOut>) -> anyhow::Result<Self> {
+        Self::with(pieces, Some(way_out))
+    }
+
+    fn with(pieces: Pieces, way_out: Option<Arc<dyn WayOut>>) -> anyhow::Result<Self> {
         let Principal::Node { tenant, role: Role::Connector, id } = &pieces.name.principal else {
             anyhow::bail!("{} is not a connector's name", pieces.name);
         };
@@ -156,6 +174,11 @@ impl Agent {
         let kept = position.read().context("reading the stored allow-list position")?;
         let keeper = AllowListKeeper::new(tenant.clone(), id.clone(), pieces.policy_thumbprint.clone(), kept);
         let gatekeeper = Gatekeeper::new(keeper, pieces.limits.spent_per_caller, now());
+        let resolver = Arc::new(Resolver::new(&pieces.dns, pieces.limits.resolving, pieces.limits.resolve)?);
+        let way_out = way_out.unwrap_or_else(|| {
+            let (networks, limit) = (pieces.gateway_networks.clone(), pieces.limits.handshake);
+            Arc::new(link::Direct { resolver: resolver.clone(), networks, limit })
+        });
         let shared = Shared {
             gatekeeper: Mutex::new(gatekeeper),
             position,
@@ -163,8 +186,11 @@ impl Agent {
             lists: watch::Sender::new(0),
             streams: Arc::new(Semaphore::new(pieces.limits.streams)),
             ledger: Arc::default(),
-            resolver: Resolver::new(&pieces.dns, pieces.limits.resolving, pieces.limits.resolve)?,
             board: Arc::default(),
+            resolver,
+            way_out,
+            locked: watch::Sender::new(BTreeSet::new()),
+            overview: link::Overview::default(),
             pieces,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -197,6 +223,24 @@ impl Agent {
             changed
         });
         Ok(())
+    }
+
+    /// Takes the state feed's word about nodes: a gateway that was revoked or locked loses its tunnel, streams and all,
+    /// and is not dialled as long as the feed says so.
+    pub fn obey(&self, view: &StateView) {
+        let named = view.under("node/").filter_map(|(key, _)| key.strip_prefix("node/")?.parse().ok());
+        let now: BTreeSet<NodeId> = named.collect();
+        self.shared.locked.send_if_modified(|before| {
+            let changed = *before != now;
+            *before = now;
+            changed
+        });
+    }
+
+    /// Every tunnel that is wanted, and how it stands.
+    #[must_use]
+    pub fn tunnels(&self) -> Vec<TunnelStatus> {
+        self.shared.overview.tunnels()
     }
 
     /// Keeps a tunnel to every gateway until `shutdown` is true, then lets running streams end.

@@ -4,31 +4,18 @@ mod race;
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use anyhow::Context;
-use sluice_connector_wire::{GatewayEndpoint, Granted, Protocol, Refusal};
+use sluice_connector_wire::{Granted, Protocol, Refusal};
 use sluice_node_reach::DialGuard;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{Shared, board::Hurdle};
+use crate::Shared;
 
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TRIES: u32 = 3;
 /// Probes are not sent while bytes wait to be acknowledged; this bounds that case.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
-
-/// Connects to a gateway. Its place comes from the document, so it passes the same guard as every other dial.
-pub(crate) async fn dial_gateway(shared: &Shared, endpoint: &GatewayEndpoint) -> anyhow::Result<TcpStream> {
-    let addresses = shared.resolver.resolve(&endpoint.host).await.context(Hurdle::Resolve)?;
-    let guard = DialGuard::new(shared.pieces.gateway_networks.iter().copied());
-    let permitted = guard.permit(&addresses, endpoint.port).context(Hurdle::Guard)?;
-    timeout(shared.pieces.limits.handshake, connect(permitted.addresses()))
-        .await
-        .context("no answer in time")
-        .context(Hurdle::Connect)?
-        .context(Hurdle::Connect)
-}
 
 /// Connects to the target of `granted`.
 pub(crate) async fn dial(shared: &Shared, granted: &Granted) -> Result<TcpStream, Refusal> {
@@ -45,7 +32,7 @@ pub(crate) async fn dial(shared: &Shared, granted: &Granted) -> Result<TcpStream
     timeout(shared.pieces.limits.connect, connect(permitted.addresses())).await.map_err(|_| Refusal::TimedOut)?
 }
 
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Refusal> {
+pub(crate) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Refusal> {
     let tcp = race::connect(addresses).await?;
     if let Err(error) = tcp.set_nodelay(true).and_then(|()| keep_alive(&tcp)) {
         tracing::debug!(%error, "socket options were not taken");

@@ -1,0 +1,94 @@
+//! Tunnels: one to each gateway of the document that is not revoked, kept up.
+//!
+//! `sluice_connector_wire::race` decides what to dial when; here is what it takes to do it.
+
+mod keeper;
+mod life;
+mod line;
+mod network;
+mod overview;
+mod prove;
+mod quic;
+mod way_out;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use sluice_connector_wire::{ClassPair, GatewayEndpoint, Transport};
+use sluice_node_identity::NodeId;
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use crate::{Shared, ledger::Way};
+
+pub(crate) use overview::Overview;
+pub use overview::{LaneStatus, LinkStatus, TunnelStatus};
+pub(crate) use way_out::Direct;
+pub use way_out::{BoxedIo, Io, Outward, TlsWords, WayOut};
+
+/// How often to look whether a tunnel's task has panicked.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// Beyond what streams get to end, for goodbyes.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// What every stream of a connection knows about it.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    pub(crate) gateway: NodeId,
+    pub(crate) sid: String,
+    /// Hash of the certificate the gateway showed on this connection.
+    pub(crate) cnf: String,
+    pub(crate) transport: Transport,
+    pub(crate) pair: ClassPair,
+}
+
+impl Tunnel {
+    /// For the table of streams.
+    pub(crate) fn way(&self) -> Way<'_> {
+        Way { gateway: &self.gateway, transport: self.transport, pair: self.pair }
+    }
+}
+
+/// Keeps a tunnel to every gateway that the document names and the state feed has not locked, until `shutdown`.
+pub(crate) async fn keep_all(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
+    let (mut wanted, mut locked) = (shared.gateways.subscribe(), shared.locked.subscribe());
+    let mut links: BTreeMap<NodeId, (GatewayEndpoint, JoinHandle<()>)> = BTreeMap::new();
+    loop {
+        let mut endpoints = wanted.borrow_and_update().clone();
+        let refused = locked.borrow_and_update().clone();
+        endpoints.retain(|endpoint| !refused.contains(&endpoint.id));
+        links.retain(|gateway, (endpoint, task)| {
+            let stays = endpoints.contains(endpoint);
+            if !stays {
+                let why = if refused.contains(gateway) { "it is locked" } else { "the document has changed" };
+                tracing::info!(%gateway, "tunnel is given up: {why}");
+                task.abort();
+            } else if task.is_finished() {
+                tracing::error!(%gateway, "a tunnel's task ended by itself; starting it again");
+            }
+            stays && !task.is_finished()
+        });
+        for endpoint in endpoints {
+            links.entry(endpoint.id.clone()).or_insert_with(|| {
+                let task = tokio::spawn(keeper::keep(shared.clone(), endpoint.clone(), shutdown.clone()));
+                (endpoint, task)
+            });
+        }
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { break },
+            changed = locked.changed() => if changed.is_err() { break },
+            () = sleep(CHECK_EVERY) => {}
+            // A sender that is gone means the same as a shutdown.
+            _ = shutdown.wait_for(|stop| *stop) => break,
+        }
+    }
+    for (gateway, (_, mut task)) in links {
+        match timeout(shared.pieces.limits.drain + GOODBYE, &mut task).await {
+            Ok(Err(error)) if error.is_panic() => tracing::error!(%gateway, "a tunnel's task panicked"),
+            Ok(_) => {}
+            Err(_) => task.abort(),
+        }
+    }
+}
