@@ -7,7 +7,7 @@ use std::{
 };
 
 use sluice_connector_mux::{Connection, End, Stream, read_frame, write_frame};
-use sluice_connector_wire::{ALPN_TUNNEL, AgentHello, OpenReply, Peer, RelayOpen};
+use sluice_connector_wire::{ALPN_TUNNEL, AgentHello, AgentSays, GatewaySays, OpenReply, Peer, RelayOpen};
 use sluice_node_identity::Principal;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -93,8 +93,18 @@ async fn hold(tls: TlsStream<TcpStream>, known: &Mutex<BTreeMap<String, (String,
     };
     let (opener, mut requests) = mpsc::channel::<oneshot::Sender<Stream>>(8);
     known.lock().unwrap().insert(id.to_string(), (hello.sid, opener));
+    let pongs = async {
+        while let Ok(said) = read_frame(&mut first, PATIENCE).await {
+            if let AgentSays::Ping { number, .. } = said {
+                let _sent = write_frame(&mut first, &GatewaySays::Pong { number }, PATIENCE).await;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::pin!(pongs);
     loop {
         tokio::select! {
+            () = &mut pongs => {}
             next = connection.next() => if next.is_none_or(|next| next.is_err()) { return },
             Some(reply) = requests.recv() => reply.send(connection.opener().open().await.unwrap()).unwrap(),
         }

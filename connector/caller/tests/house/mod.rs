@@ -25,7 +25,7 @@ use rustls::{
     sign::CertifiedKey,
     version::TLS13,
 };
-use sluice_connector_agent::{Agent, DnsSettings, Limits, Pieces};
+use sluice_connector_agent::{Agent, DnsSettings, LaneStatus, Limits, Pieces};
 use sluice_connector_caller::{Gateway, SealedCaller};
 use sluice_connector_server::{Arrived, DirectAsk, DirectStream, OpenError, TunnelServer};
 use sluice_connector_wire::{
@@ -309,7 +309,21 @@ impl Up {
         });
         let up = Self { house, server, gateway, agent, stop, running };
         up.tunnels(1).await;
+        up.lanes(|lanes| lanes.iter().any(|lane| lane.in_use.is_some())).await;
         up
+    }
+
+    /// Waits until the agent's lanes to the gateway are as `wanted`, most urgent first.
+    pub(crate) async fn lanes(&self, wanted: impl Fn(&[LaneStatus]) -> bool) -> Vec<LaneStatus> {
+        let found = async {
+            loop {
+                match self.agent.tunnels().pop() {
+                    Some(tunnel) if wanted(&tunnel.lanes) => return tunnel.lanes,
+                    _ => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        timeout(PATIENCE, found).await.expect("lanes in time")
     }
 
     /// Waits until there are `count` tunnels.
