@@ -46,8 +46,9 @@ pub(super) async fn keep(shared: Arc<Shared>, endpoint: GatewayEndpoint, shutdow
     let began = Instant::now();
     let (endpoints, links, errors) = (Endpoints::default(), BTreeMap::new(), BTreeMap::new());
     let tasks = JoinSet::new();
+    let (session, is_up) = (None, false);
     let mut keeper =
-        Keeper { shared, endpoint, shutdown, reports, machine, began, endpoints, links, tasks, errors, session: None };
+        Keeper { shared, endpoint, shutdown, reports, machine, began, endpoints, links, tasks, errors, session, is_up };
     let mut stopped = keeper.shutdown.clone();
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -92,6 +93,8 @@ struct Keeper {
     tasks: JoinSet<anyhow::Result<()>>,
     errors: BTreeMap<ClassPair, BTreeMap<&'static str, String>>,
     session: Option<(u64, String)>,
+    /// Some connection gets new streams.
+    is_up: bool,
 }
 
 /// One connection's task.
@@ -107,6 +110,12 @@ impl Keeper {
     fn tell(&mut self, event: Event) {
         for action in self.machine.on(event, self.began.elapsed()) {
             self.act(action);
+        }
+        let is_up = ClassPair::ALL.iter().any(|pair| self.machine.lane(*pair).in_use.is_some());
+        if is_up != self.is_up {
+            self.is_up = is_up;
+            let gateway = &self.endpoint.id;
+            if is_up { tracing::info!(%gateway, "tunnel is up") } else { tracing::warn!(%gateway, "tunnel is down") }
         }
         self.note();
     }
