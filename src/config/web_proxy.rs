@@ -7,7 +7,9 @@ use ipnetwork::IpNetwork;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_connector_egress::{Kerberos, KerberosSecret, PacSource, Setup, Trust};
-use sluice_connector_webproxy::{Credentials, Environment, HostRules, Keytab, Password, Proxy, Settings, Source};
+use sluice_connector_webproxy::{
+    Credentials, Environment, HostRules, Keytab, Password, Proxy, Settings, Source, Target,
+};
 
 use super::{SecretFile, node};
 
@@ -195,15 +197,8 @@ impl KerberosSection {
 
 /// `host[:port]`; an address of IPv6 in brackets when a port follows.
 fn kdc(place: &str) -> anyhow::Result<(String, u16)> {
-    let with_port = if place.rsplit_once(':').is_some_and(|(front, _)| !front.contains(':') || front.ends_with(']')) {
-        place.to_owned()
-    } else {
-        format!("[{place}]:{KDC_PORT}").replace("[[", "[").replace("]]", "]")
-    };
-    let plain = with_port.replace(['[', ']'], "");
-    let target = with_port.parse().or_else(|_| plain.parse());
-    let target: sluice_connector_webproxy::Target =
-        target.with_context(|| format!("web_proxy.kerberos.kdc {place:?}"))?;
+    let target = Target::with_default_port(place, KDC_PORT);
+    let target = target.with_context(|| format!("web_proxy.kerberos.kdc {place:?}"))?;
     Ok((target.host().to_owned(), target.port()))
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ipnetwork::IpNetwork;
-use rustls::ClientConfig;
+use rustls::{CertificateError, ClientConfig};
 use sluice_connector_webproxy::{
     Choice, Credentials, Dead, Failure, Memory, Proxy, Settings, Target, TargetError, Way, Why,
 };
@@ -205,14 +205,17 @@ impl Egress {
     /// target's is most likely the proxy's own.
     #[must_use]
     pub fn interception(via: &Way, host: &str, port: u16, error: &io::Error) -> Option<Failure> {
-        let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-        let target = Target::new(host, port).ok()?;
-        match (via, inner) {
-            (Way::Proxy(proxy), rustls::Error::InvalidCertificate(_)) => {
-                Some(Failure::Intercepted { proxy: proxy.clone(), target })
+        let Way::Proxy(proxy) = via else { return None };
+        // Control and gateways speak TLS 1.3 and show certificates of the node root.
+        let strangers = match error.get_ref()?.downcast_ref()? {
+            rustls::Error::InvalidCertificate(why) => {
+                matches!(why, CertificateError::UnknownIssuer | CertificateError::BadSignature)
             }
-            _ => None,
-        }
+            rustls::Error::PeerIncompatible(_) => true,
+            _ => false,
+        };
+        let target = Target::new(host, port).ok().filter(|_| strangers)?;
+        Some(Failure::Intercepted { proxy: proxy.clone(), target })
     }
 }
 

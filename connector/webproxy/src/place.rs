@@ -102,6 +102,15 @@ impl Target {
         Ok(Self { host: host_name(host)?, port })
     }
 
+    /// Reads `host[:port]`; an address of IPv6 stands in brackets when a port follows.
+    ///
+    /// # Errors
+    /// [`TargetError`].
+    pub fn with_default_port(text: &str, port: u16) -> Result<Self, TargetError> {
+        let (host, named) = host_and_port(text)?;
+        Self::new(&host, named.unwrap_or(port))
+    }
+
     /// The host, in lower case, without brackets.
     #[must_use]
     pub fn host(&self) -> &str {

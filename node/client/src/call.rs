@@ -8,7 +8,7 @@ use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{CertificateError, ClientConfig, pki_types::ServerName};
 use serde::de::DeserializeOwned;
 use sluice_node_identity::api::ErrorBody;
 use thiserror::Error;
@@ -124,15 +124,26 @@ impl Control {
 
     /// Names the one who most likely answered in control's place.
     fn tls_failed(&self, error: std::io::Error, proxy: Option<&str>) -> anyhow::Error {
-        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match proxy {
-            Some(proxy) if matches!(inner, Some(rustls::Error::InvalidCertificate(_))) => anyhow!(
-                "the web proxy {proxy} breaks TLS open: it shows a certificate of its own for {host}, not one from \
-                 the node root; have {host} exempted from TLS inspection",
+            Some(proxy) if is_strangers(&error) => anyhow!(
+                "the web proxy {proxy} breaks TLS open: it shows a certificate of its own for {host}, not one from the \
+                 node root; have {host} exempted from TLS inspection",
                 host = self.host
             ),
             _ => anyhow::Error::from(error).context("TLS with control failed"),
         }
+    }
+}
+
+/// Whether somebody else than control answered: control speaks TLS 1.3 and shows a certificate of the node root.
+fn is_strangers(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            matches!(why, CertificateError::UnknownIssuer | CertificateError::BadSignature)
+        }
+        Some(rustls::Error::PeerIncompatible(_)) => true,
+        _ => false,
     }
 }
 
