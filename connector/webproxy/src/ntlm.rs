@@ -242,7 +242,7 @@ mod tests {
         let pair = |kind: u16, value: &[u8]| {
             [&kind.to_le_bytes()[..], &u16::try_from(value.len()).unwrap().to_le_bytes(), value].concat()
         };
-        let time = time.map(|time| pair(AV_TIME, &time)).unwrap_or_default();
+        let time = time.map(|time| [pair(AV_TIME, &time), pair(AV_FLAGS, &[1, 0, 0, 0])].concat()).unwrap_or_default();
         [pair(2, &utf16("Domain")), pair(1, &utf16("Server")), time, pair(0, &[])].concat()
     }
 
@@ -287,6 +287,7 @@ mod tests {
         let strong = field(&message, 1);
         assert_eq!(strong[24..32], [7; 8], "the proxy's time, not ours");
         assert!(strong.windows(8).any(|pair| pair == [6, 0, 4, 0, 2, 0, 0, 0]), "no flag for the check");
+        assert!(!strong.windows(8).any(|pair| pair == [6, 0, 4, 0, 1, 0, 0, 0]), "the proxy's flags beside ours");
         let session = hmac_md5(answer(&credentials).key().as_slice(), &[&strong[..16]]);
         let mut blank = message.clone();
         blank[MIC..HEAD].fill(0);

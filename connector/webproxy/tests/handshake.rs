@@ -194,6 +194,12 @@ fn c3_every_refusal_says_whose_it_is_and_what_to_do() {
         let failure = shake.replied(&reply(&format!("HTTP/1.1 {status}\n\n")), RANDOM).unwrap_err();
         assert!(failure.to_string().contains(words) && !failure.is_the_proxys(), "{failure}");
     }
+    // Tinyproxy says 401 to a wrong password.
+    let mut shake = handshake(credentials(true), Abilities::default(), Memory::Nothing);
+    shake.start(RANDOM);
+    shake.replied(&challenge(&["Basic realm=\"x\""]), RANDOM).unwrap();
+    let failure = shake.replied(&reply("HTTP/1.1 401 Unauthorized\n\n"), RANDOM);
+    assert!(matches!(failure, Err(Failure::WrongLogin { .. })), "{failure:?}");
     let mut shake = handshake(None, Abilities::default(), Memory::Nothing);
     shake.start(RANDOM);
     let failure = shake.replied(&challenge(&["Negotiate", "Bearer"]), RANDOM).unwrap_err();

@@ -187,6 +187,8 @@ fn c3_replies_are_bounded_and_their_bodies_skipped() {
     assert_eq!(read(format!("{page}Content-Length: 1\r\n\r\nab").as_bytes()), Err(ReplyError::Malformed));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101));
     assert_eq!(read(many.as_bytes()), Err(ReplyError::TooManyFields));
+    let chunk = format!("{page}Transfer-Encoding: chunked\r\n\r\n2\r\nabXY0\r\n\r\n");
+    assert_eq!(read(chunk.as_bytes()), Err(ReplyError::Chunk), "a chunk longer than its size");
     assert_eq!(ReplyReader::default().end(), Err(ReplyError::Cut));
 }
 
@@ -233,16 +235,19 @@ fn c3_the_newest_aes_key_of_a_keytab_is_taken() {
         ("svc", "CORP.TEST", 3, 17, &[2; 16]),
         ("svc", "CORP.TEST", 3, 18, &[3; 32]),
         ("svc", "CORP.TEST", 4, 23, &[4; 16]),
+        ("old", "CORP.TEST", 1, 18, &[6; 32]),
+        ("old", "CORP.TEST", 2, 17, &[7; 16]),
         ("HTTP/p", "CORP.TEST", 9, 18, &[5; 32]),
     ]);
     let keys = Keytab::read(&bytes).unwrap();
     assert_eq!(keys.key_of("svc@CORP.TEST").unwrap().key.as_slice(), [3; 32]);
+    assert_eq!(keys.key_of("old@CORP.TEST").unwrap().key.as_slice(), [7; 16], "the newest before the strongest");
     let missing = keys.key_of("other@CORP.TEST").unwrap_err().to_string();
     assert!(missing.contains("svc@CORP.TEST") && missing.contains("HTTP/p@CORP.TEST"), "{missing}");
     assert!(!format!("{keys:?}").contains("3, 3, 3"));
     bytes.extend((-3_i32).to_be_bytes());
     bytes.extend([0, 0, 0]);
-    assert_eq!(Keytab::read(&bytes).unwrap().keys().len(), 5, "a hole");
+    assert_eq!(Keytab::read(&bytes).unwrap().keys().len(), 7, "a hole");
     bytes.extend([0, 0, 0, 9, 1]);
     assert!(Keytab::read(&bytes).is_err());
 }
