@@ -17,11 +17,14 @@ use std::{
 
 use anyhow::Context;
 use async_trait::async_trait;
+use futures::future::BoxFuture;
+use sluice_connector_agent::{Outward, WayOut};
 use sluice_connector_egress::{
-    Egress, Guard, Setup,
+    Connected, Egress, Explanation, Guard, Io, Setup,
     worker::{self, Kind, Spawner, Workers},
 };
 use sluice_connector_webproxy::Way;
+use sluice_connector_wire::{ClassPair, GatewayEndpoint};
 use sluice_node_client::{Dial, Dialled};
 use tokio::time::Instant;
 
@@ -108,5 +111,44 @@ impl Dial for ToControl {
             Way::Proxy(proxy) => Some(proxy.to_string()),
         };
         Ok(Dialled { io: Box::new(connected.io), proxy })
+    }
+}
+
+/// The agent's way to gateways: their places come from the document, so the dial guard stands before it.
+pub(crate) struct ToGateways {
+    pub(crate) egress: Egress,
+    /// Whether a gateway behind a proxy may be dialled around it.
+    pub(crate) direct_udp: bool,
+}
+
+impl WayOut for ToGateways {
+    fn reach<'a>(&'a self, gateway: &'a GatewayEndpoint, pair: ClassPair) -> BoxFuture<'a, anyhow::Result<Outward>> {
+        Box::pin(async move {
+            let (host, port) = (gateway.host.clone(), gateway.port);
+            let Connected { io, via } =
+                self.egress.connect(&host, port, Guard::Gateways, Instant::now() + PATIENCE).await?;
+            let how = via.to_string();
+            let outward = match io {
+                Io::Tcp(tcp) => Outward::over_tcp(tcp, pair, how),
+                Io::Tls(tls) => Outward::inside(*tls, |tls| tls.get_ref().0, pair, how),
+            };
+            let words = move |error: &io::Error| {
+                Egress::interception(&via, &host, port, error).map(|failure| failure.to_string())
+            };
+            Ok(outward.explaining(Box::new(words)))
+        })
+    }
+
+    fn no_udp<'a>(&'a self, gateway: &'a GatewayEndpoint) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async move {
+            if self.direct_udp {
+                return None;
+            }
+            match self.egress.explain(&gateway.host, gateway.port).await {
+                Ok(Explanation { ways, .. }) if ways.first() == Some(&Way::Direct) => None,
+                Ok(explained) => Some(format!("no UDP: the way to the gateway leads {explained}")),
+                Err(error) => Some(error.to_string()),
+            }
+        })
     }
 }

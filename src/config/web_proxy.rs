@@ -37,6 +37,8 @@ pub(crate) struct WebProxySection {
     pub(crate) pac_refresh_seconds: u64,
     /// Proxies (as in `no_proxy`) to which the account may be shown; empty: any. Needed with an account and a `pac_url` that is not https, because whoever answers there could name a proxy of his own.
     pub(crate) login_at: Vec<String>,
+    /// Whether gateways that are reached through a proxy are tried over UDP (QUIC) too, which goes around it. For sites that open UDP port 443 and want TCP through the proxy.
+    pub(crate) direct_udp: bool,
     /// PEM file with the authorities of `https://` proxies and of `pac_url`, beside the system's.
     pub(crate) ca_file: Option<PathBuf>,
     /// A Kerberos account for proxies that want Negotiate.
@@ -74,6 +76,7 @@ impl Default for WebProxySection {
             pac_url: None,
             pac_refresh_seconds: PAC_REFRESH_SECONDS,
             login_at: Vec::new(),
+            direct_udp: false,
             ca_file: None,
             kerberos: None,
         }

@@ -15,7 +15,7 @@ use super::report;
 use crate::{
     config::{self, ConfigError, RoleArgs, connector::ConnectorConfig, status::StatusListen},
     node,
-    web_proxy::{self, ToControl},
+    web_proxy::{self, ToControl, ToGateways},
 };
 
 /// Runs it.
@@ -30,9 +30,10 @@ pub(super) fn run(args: &RoleArgs) -> anyhow::Result<ExitCode> {
     }
     let status = status(config.status.listen)?;
     let egress = web_proxy::egress(&config)?;
-    let ready = Ready::new(config.control.settings(&config.state_dir))?.through(Arc::new(ToControl(egress)));
+    let ready = Ready::new(config.control.settings(&config.state_dir))?.through(Arc::new(ToControl(egress.clone())));
+    let way_out = Arc::new(ToGateways { egress, direct_udp: config.web_proxy.direct_udp });
     node::confine("connector", &config.state_dir, &config.user)?;
-    node::runtime()?.block_on(serve(ready, config.state_dir, config.gateway_networks, dns, limits, status))?;
+    node::runtime()?.block_on(serve(ready, config.state_dir, config.gateway_networks, dns, limits, status, way_out))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -43,6 +44,7 @@ async fn serve(
     dns: DnsSettings,
     limits: Limits,
     status: Option<std::net::TcpListener>,
+    way_out: Arc<ToGateways>,
 ) -> anyhow::Result<()> {
     let stop = node::shutdown()?;
     let (about, seen) = watch::channel(None);
@@ -50,7 +52,7 @@ async fn serve(
         tokio::spawn(serve_status(TcpListener::from_std(listener)?, seen, stop.clone()));
     }
     let Some(node) = node::start(ready, Role::Connector, &stop).await? else { return Ok(()) };
-    let agent = Agent::open(pieces(&node, state_dir, gateway_networks, dns, limits))?;
+    let agent = Agent::open_through(pieces(&node, state_dir, gateway_networks, dns, limits), way_out)?;
     let judge: Judge = {
         let agent = agent.clone();
         Arc::new(move |envelope| apply(&agent, envelope))

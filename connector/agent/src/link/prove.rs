@@ -80,6 +80,9 @@ async fn over_tcp(shared: &Shared, endpoint: &GatewayEndpoint, pair: ClassPair) 
 
 /// Always directly: no web proxy carries UDP.
 async fn over_quic(shared: &Shared, endpoint: &GatewayEndpoint, own: &quinn::Endpoint) -> anyhow::Result<Proved> {
+    if let Some(why) = shared.way_out.no_udp(endpoint).await {
+        return Err(anyhow!(why).context(Hurdle::Connect));
+    }
     let addresses = permitted(&shared.resolver, &shared.pieces.gateway_networks, endpoint).await?;
     let config = sluice_connector_mux::quic::client_config(client_tls(shared, &endpoint.id)?)?;
     let dialling = quic::connect(own, &config, &addresses, &endpoint.host);

@@ -76,6 +76,11 @@ pub trait WayOut: Send + Sync {
     /// # Errors
     /// In words for operators.
     fn reach<'a>(&'a self, gateway: &'a GatewayEndpoint, pair: ClassPair) -> BoxFuture<'a, anyhow::Result<Outward>>;
+
+    /// Why the gateway may not be dialled over UDP, which goes around every proxy; `None`: it may.
+    fn no_udp<'a>(&'a self, _gateway: &'a GatewayEndpoint) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async { None })
+    }
 }
 
 /// Without any proxy.
