@@ -26,6 +26,8 @@ use super::{
 pub(crate) enum System {
     /// Ours over TLS 1.3 and TCP.
     SluiceTcp,
+    /// Ours over QUIC.
+    SluiceQuic,
     /// `rathole` over bare TCP: no encryption.
     RatholePlain,
     /// `rathole` with the Noise protocol, its default pattern.
@@ -41,8 +43,9 @@ pub(crate) enum System {
 }
 
 /// Every system, ours first.
-pub(crate) const ALL: [System; 7] = [
+pub(crate) const ALL: [System; 8] = [
     System::SluiceTcp,
+    System::SluiceQuic,
     System::RatholePlain,
     System::RatholeNoise,
     System::RatholeTls,
@@ -51,8 +54,8 @@ pub(crate) const ALL: [System; 7] = [
     System::Ssh,
 ];
 
-/// Streams that any system may be asked to hold; ours carries 512 on one connection.
-pub(crate) const MOST_STREAMS: usize = 480;
+/// Streams that any system is asked to hold; ours carries 256 on one QUIC connection.
+pub(crate) const MOST_STREAMS: usize = 240;
 
 /// Ports of one system at the gateway's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +88,7 @@ impl System {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::SluiceTcp => "sluice tcp",
+            Self::SluiceQuic => "sluice quic",
             Self::RatholePlain => "rathole plain",
             Self::RatholeNoise => "rathole Noise",
             Self::RatholeTls => "rathole TLS",
@@ -97,7 +101,7 @@ impl System {
     /// Whether it is ours.
     #[must_use]
     pub(crate) const fn ours(self) -> bool {
-        matches!(self, Self::SluiceTcp)
+        matches!(self, Self::SluiceTcp | Self::SluiceQuic)
     }
 
     /// What it says its version is.
@@ -106,7 +110,7 @@ impl System {
     /// It is not installed.
     pub(crate) fn version(self, peers: &Path) -> Result<String> {
         match self {
-            Self::SluiceTcp => Ok(env!("CARGO_PKG_VERSION").to_owned()),
+            Self::SluiceTcp | Self::SluiceQuic => Ok(env!("CARGO_PKG_VERSION").to_owned()),
             Self::RatholePlain | Self::RatholeNoise | Self::RatholeTls => rathole::version(peers),
             Self::Rusnel => word_of(&rusnel::program(peers), "--version", 1),
             Self::Bore => word_of(&bore::program(peers), "--version", 1),
@@ -135,7 +139,8 @@ impl System {
         let running = Running { near: Vec::new(), far: Vec::new() };
         let mut ends = Ends { world, folder, ports: self.ports(), running };
         let started = match self {
-            Self::SluiceTcp => sluice::start(&mut ends),
+            Self::SluiceTcp => sluice::start(&mut ends, "tcp"),
+            Self::SluiceQuic => sluice::start(&mut ends, "quic"),
             Self::RatholePlain => rathole::start(&mut ends, peers, rathole::Transport::Plain),
             Self::RatholeNoise => rathole::start(&mut ends, peers, rathole::Transport::Noise),
             Self::RatholeTls => rathole::start(&mut ends, peers, rathole::Transport::Tls),

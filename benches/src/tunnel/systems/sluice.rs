@@ -1,11 +1,11 @@
-//! Ours: the real libraries of both ends in `bench-gate` and `bench-agent`.
+//! Ours: the real libraries of both ends in `bench-gate` and `bench-agent`, which have one door only.
 
 use anyhow::Result;
 
 use super::{Ends, MOST_STREAMS};
 use crate::{house::House, tunnel::world::GATE_FOR_AGENTS};
 
-pub(super) fn start(ends: &mut Ends<'_>) -> Result<()> {
+pub(super) fn start(ends: &mut Ends<'_>, transport: &str) -> Result<()> {
     let house = ends.folder.join("house");
     House::make(&house)?;
     let place = format!("{GATE_FOR_AGENTS}:{}", ends.ports.control);
@@ -13,6 +13,7 @@ pub(super) fn start(ends: &mut Ends<'_>) -> Result<()> {
     let targets = ends.targets();
     ends.near(&ends.world.program("bench-gate"), |command| {
         command.arg("--house").arg(&house).args(["--listen", &place, "--streams", &streams]);
+        command.args(["--transport", transport]);
         for (port, target) in &targets {
             command.args(["--forward", &format!("tcp:0.0.0.0:{port}=tcp:{target}")]);
         }
