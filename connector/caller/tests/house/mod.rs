@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests; each file uses a part")]
 
 pub(crate) mod dns;
+pub(crate) mod double;
 pub(crate) mod evil;
 
 use std::{
@@ -210,6 +211,21 @@ impl House {
         }
     }
 
+    /// Another connector of the same tenant, which keeps its state in `state`.
+    pub(crate) fn other_agent(&self, connector: &str, state: &TempDir, limits: Limits) -> Agent {
+        let name = format!("spiffe://sluice.test/tenant/acme/connector/{connector}");
+        let shown = self.authority.issue(&name);
+        let (client, server) = (self.authority.client(&shown), self.authority.server(&shown, &[]));
+        let pieces = Pieces {
+            name: name.parse().unwrap(),
+            client: Arc::new(move || Ok(client.clone())),
+            server: Arc::new(move || Ok(server.clone())),
+            state_dir: state.path().to_owned(),
+            ..self.pieces(limits)
+        };
+        Agent::open(pieces).unwrap()
+    }
+
     pub(crate) fn agent(&self, limits: Limits) -> Agent {
         Agent::open(self.pieces(limits)).unwrap()
     }
@@ -246,9 +262,15 @@ pub(crate) fn peer_leaf<T>(tls: &TlsStream<T>) -> Vec<u8> {
 
 /// An honest gateway on loopback. Gives its address.
 pub(crate) async fn run_gateway(house: &House, server: TunnelServer) -> SocketAddr {
+    run_gateway_as(house, &house.gateway, server).await
+}
+
+/// The same, showing another certificate.
+pub(crate) async fn run_gateway_as(house: &House, shown: &Arc<CertifiedKey>, server: TunnelServer) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (acceptor, own) = (house.gateway_tls(), house.gateway.cert.first().unwrap().to_vec());
+    let acceptor = TlsAcceptor::from(house.authority.server(shown, &[ALPN_TUNNEL, ALPN_RELAY]));
+    let own = shown.cert.first().unwrap().to_vec();
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
             let (acceptor, server, own) = (acceptor.clone(), server.clone(), own.clone());
@@ -355,6 +377,19 @@ impl Up {
 
 pub(crate) fn gateway_at(address: SocketAddr) -> Gateway {
     Gateway { id: GATEWAY.parse().unwrap(), address, host: "gw.acme.test".to_owned() }
+}
+
+/// Runs an agent until the sender goes or says true.
+pub(crate) fn run_agent(agent: &Agent) -> (watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+    let (stop, stopped) = watch::channel(false);
+    let agent = agent.clone();
+    (stop, tokio::spawn(async move { agent.run(stopped).await }))
+}
+
+/// Waits until there are `count` tunnels.
+pub(crate) async fn tunnels(server: &TunnelServer, count: usize) {
+    let mut live = server.live();
+    timeout(PATIENCE, live.wait_for(|tunnels| tunnels.len() == count)).await.expect("tunnels in time").unwrap();
 }
 
 /// A target that sends back what it gets and ends when the sender does.

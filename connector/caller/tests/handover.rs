@@ -1,0 +1,290 @@
+//! Several ways to one target: load is shared, what does not answer is passed by, and whoever stops loses nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod house;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use house::{
+    CONNECTOR, GATEWAY, House, PATIENCE, double::Double, echo, exchange, gateway_at, run_agent, run_gateway,
+    run_gateway_as, tunnels,
+};
+use sluice_connector_agent::{Agent, Limits};
+use sluice_connector_caller::{Gateway, SealedCaller, Way, Wish};
+use sluice_connector_mux::write_frame;
+use sluice_connector_server::{DirectAsk, DirectStream, OpenError, TunnelServer};
+use sluice_connector_wire::{AllowRule, ClassPair, GatewayEndpoint, OpenReply, TokenSigner};
+use sluice_node_identity::NodeId;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::{sleep, timeout},
+};
+
+const SIDS: [&str; 2] = ["AAAAAAAAAAAAAAAAAAAAAA", "BBBBBBBBBBBBBBBBBBBBBA"];
+/// What an opening may cost that has to pass by a dead way: less than a second, and slack for a busy machine.
+const QUICK: Duration = Duration::from_secs(5);
+
+fn rules(target: &str) -> Vec<AllowRule> {
+    vec![House::rule("roundup", target, &[GATEWAY, "control"], &["127.0.0.1/32"])]
+}
+
+async fn open(server: &TunnelServer, connectors: &[&str], target: &str) -> Result<DirectStream, OpenError> {
+    let connectors: Vec<NodeId> = connectors.iter().map(|id| id.parse().unwrap()).collect();
+    let ask = DirectAsk {
+        connectors: &connectors,
+        resource: &"roundup".parse().unwrap(),
+        target: &target.parse().unwrap(),
+        subject: "user/ada",
+        pair: ClassPair::Standard,
+    };
+    timeout(PATIENCE, server.open_direct(&ask, house::now())).await.expect("an answer in time")
+}
+
+/// Two real connectors of one site at one gateway.
+struct Site {
+    house: House,
+    server: TunnelServer,
+    agents: Vec<Agent>,
+    stops: Vec<tokio::sync::watch::Sender<bool>>,
+    _states: TempDir,
+}
+
+impl Site {
+    async fn with(target: &str) -> Self {
+        let (house, state) = (House::new(), tempfile::tempdir().unwrap());
+        let server = house.tunnel_server(Default::default());
+        let gateway = run_gateway(&house, server.clone()).await;
+        let agents = vec![house.agent(Limits::default()), house.other_agent("dc-2", &state, Limits::default())];
+        agents[0].apply(&house.document(gateway, 1, rules(target))).unwrap();
+        agents[1].apply(&house.document_for("dc-2", gateway, 1, rules(target), house::now().plus(3600))).unwrap();
+        let stops = agents.iter().map(|agent| run_agent(agent).0).collect();
+        tunnels(&server, 2).await;
+        Self { house, server, agents, stops, _states: state }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c5_connectors_of_a_site_share_the_load() {
+    let target = format!("tcp:{}", echo().await);
+    let site = Site::with(&target).await;
+    let mut open_streams = Vec::new();
+    for _ in 0..60 {
+        open_streams.push(open(&site.server, &[CONNECTOR, "dc-2"], &target).await.unwrap());
+    }
+    let carried: Vec<u64> = site.agents.iter().map(|agent| agent.streams().total as u64).collect();
+    assert_eq!(carried.iter().sum::<u64>(), 60);
+    assert!(carried.iter().all(|carried| *carried >= 15), "{carried:?}");
+    for stream in &mut open_streams {
+        assert_eq!(exchange(stream, b"fine").await.unwrap(), b"fine");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_a_stopping_connector_hands_over_without_a_failed_request() {
+    let target = format!("tcp:{}", echo().await);
+    let site = Site::with(&target).await;
+    let (done, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let load = async {
+        while !over.load(Ordering::SeqCst) {
+            let mut stream = open(&site.server, &[CONNECTOR, "dc-2"], &target).await.expect("a request failed");
+            assert_eq!(exchange(&mut stream, b"request").await.expect("a request failed"), b"request");
+            done.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let stopping = async {
+        while done.load(Ordering::SeqCst) < 20 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        site.stops[0].send(true).unwrap();
+        tunnels(&site.server, 1).await;
+        let before = done.load(Ordering::SeqCst);
+        while done.load(Ordering::SeqCst) < before + 20 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        over.store(true, Ordering::SeqCst);
+    };
+    timeout(PATIENCE, async { tokio::join!(load, stopping) }).await.expect("in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_a_connector_that_does_not_answer_costs_less_than_a_second() {
+    let target = format!("tcp:{}", echo().await);
+    let site = Site::with(&target).await;
+    site.stops[1].send(true).unwrap();
+    tunnels(&site.server, 1).await;
+    // The best way there is, by its own account; it never answers.
+    let shown = site.house.authority.issue("spiffe://sluice.test/tenant/acme/connector/dc-3");
+    let mut silent = Double::connect(&site.house, &site.server, &shown, SIDS[0], ClassPair::Standard).await;
+    silent.ping(Some(1), 0, 1_000).await;
+    let began = Instant::now();
+    let (opened, (mut asked, _token)) = tokio::join!(open(&site.server, &["dc-3", CONNECTOR], &target), silent.asked());
+    let mut opened = opened.unwrap();
+    assert!(began.elapsed() < QUICK, "{:?}", began.elapsed());
+    assert_eq!(exchange(&mut opened, b"by the other").await.unwrap(), b"by the other");
+    // It answers after all: its stream was reset, so it closes what it dialled.
+    let _too_late = write_frame(&mut asked, &OpenReply::Open, PATIENCE).await;
+    let end = timeout(PATIENCE, asked.read_u8()).await.expect("the loser hears of it");
+    assert!(end.is_err_and(|error| error.kind() != std::io::ErrorKind::UnexpectedEof));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_gets_a_token_of_its_own_and_a_refusal_for_good_ends_the_search() {
+    let house = House::new();
+    let server = house.tunnel_server(Default::default());
+    let other = house.authority.issue("spiffe://sluice.test/tenant/acme/connector/dc-2");
+    let mut first = Double::connect(&house, &server, &house.connector, SIDS[0], ClassPair::Standard).await;
+    let mut second = Double::connect(&house, &server, &other, SIDS[1], ClassPair::Standard).await;
+    // The first is the better one.
+    second.ping(Some(90_000), 0, 100).await;
+    let refuse = |retry: bool| OpenReply::Refused { code: "a_code".into(), message: "no".into(), retry };
+    let connectors = [CONNECTOR, "dc-2"];
+    let answering = async {
+        let (mut one, token) = first.asked().await;
+        write_frame(&mut one, &refuse(true), PATIENCE).await.unwrap();
+        let (mut two, other_token) = second.asked().await;
+        write_frame(&mut two, &OpenReply::Open, PATIENCE).await.unwrap();
+        (token, other_token, two)
+    };
+    let (opened, (token, other_token, _held)) =
+        tokio::join!(open(&server, &connectors, "tcp:127.0.0.1:1"), answering);
+    assert!(opened.is_ok() && token != other_token);
+    let answering = async {
+        let (mut one, _token) = first.asked().await;
+        write_frame(&mut one, &refuse(false), PATIENCE).await.unwrap();
+    };
+    let (opened, ()) = tokio::join!(open(&server, &connectors, "tcp:127.0.0.1:1"), answering);
+    assert!(matches!(opened, Err(OpenError::Refused { retry: false, .. })));
+    let nobody_asked = timeout(Duration::from_millis(300), second.connection.next()).await;
+    assert!(nobody_asked.is_err(), "the other one was not asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_are_bounded_however_many_connectors_there_are() {
+    let house = House::new();
+    let limits = sluice_connector_server::Limits { answer: Duration::from_secs(2), ..Default::default() };
+    let server = house.tunnel_server(limits);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut names = Vec::new();
+    for n in 0..8_u8 {
+        let name = format!("dc-{}", n + 10);
+        let shown = house.authority.issue(&format!("spiffe://sluice.test/tenant/acme/connector/{name}"));
+        let sid = format!("AAAAAAAAAAAAAAAAAAAA{}A", char::from(b'A' + n));
+        let mut silent = Double::connect(&house, &server, &shown, &sid, ClassPair::Standard).await;
+        let asked = asked.clone();
+        tokio::spawn(async move {
+            let (mut held, _line) = (Vec::new(), &silent.line);
+            while let Some(Ok(stream)) = silent.connection.next().await {
+                asked.fetch_add(1, Ordering::SeqCst);
+                held.push(stream);
+            }
+        });
+        names.push(name);
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let refused = open(&server, &names, "tcp:127.0.0.1:1").await.unwrap_err();
+    assert!(refused.is_late() && refused.retry(), "{refused:?}");
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+}
+
+/// Two gateways with a real connector at both.
+struct TwoGateways {
+    house: House,
+    servers: [TunnelServer; 2],
+    gateways: [Gateway; 2],
+    _stop: tokio::sync::watch::Sender<bool>,
+}
+
+impl TwoGateways {
+    async fn with(target: &str) -> Self {
+        let house = House::new();
+        let second: NodeId = "dmz-2".parse().unwrap();
+        let name = "spiffe://sluice.test/tenant/acme/gateway/dmz-2";
+        let shown = house.authority.issue(name);
+        let signer = TokenSigner::gateway(second.as_str(), &house.gateway_key).unwrap();
+        let servers = [
+            house.tunnel_server(Default::default()),
+            TunnelServer::new(name.parse().unwrap(), signer, Default::default()),
+        ];
+        let addresses =
+            [run_gateway(&house, servers[0].clone()).await, run_gateway_as(&house, &shown, servers[1].clone()).await];
+        let mut document = house.document(addresses[0], 1, rules(target));
+        let host = addresses[1].ip().to_string();
+        document.gateways.push(GatewayEndpoint { id: second.clone(), host, port: addresses[1].port() });
+        let agent = house.agent(Limits::default());
+        agent.apply(&document).unwrap();
+        let (stop, _running) = run_agent(&agent);
+        for server in &servers {
+            tunnels(server, 1).await;
+        }
+        let gateways = [gateway_at(addresses[0]), Gateway { id: second, ..gateway_at(addresses[1]) }];
+        Self { house, servers, gateways, _stop: stop }
+    }
+
+    /// As control knows them: a while old.
+    fn ways(&self, sids: &[String]) -> Vec<Way> {
+        let way = |(gateway, sid): (&Gateway, &String)| Way {
+            gateway: gateway.clone(),
+            connector: CONNECTOR.parse().unwrap(),
+            sid: sid.clone(),
+        };
+        self.gateways.iter().zip(sids).map(way).collect()
+    }
+
+    fn sids(&self) -> Vec<String> {
+        self.servers.iter().map(|server| server.live().borrow()[0].sid.clone()).collect()
+    }
+}
+
+async fn sealed(caller: &SealedCaller, ways: &[Way], target: &str) -> bool {
+    let (tenant, resource, target) = ("acme".parse().unwrap(), "roundup".parse().unwrap(), target.parse().unwrap());
+    let (subject, pair) = ("service/sync", ClassPair::Bulk);
+    let wish = Wish { tenant: &tenant, resource: &resource, target: &target, subject, pair };
+    let opened = timeout(PATIENCE, caller.open_any(ways, &wish, |_, _| {})).await.expect("an answer in time");
+    let Ok(mut stream) = opened else { return false };
+    exchange(&mut stream, b"request").await.is_ok_and(|back| back == b"request")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_a_stopping_gateway_hands_control_over_without_a_failed_request() {
+    let target = format!("tcp:{}", echo().await);
+    let two = TwoGateways::with(&target).await;
+    let (caller, ways) = (two.house.caller(), two.ways(&two.sids()));
+    assert!(sealed(&caller, &ways[..1], &target).await && sealed(&caller, &ways[1..], &target).await);
+    for at in 0..20 {
+        if at == 5 {
+            two.servers[0].leave();
+        }
+        if at == 10 {
+            // It has gone altogether, and control has not heard yet.
+            two.servers[0].drop_connector(&CONNECTOR.parse().unwrap());
+        }
+        assert!(sealed(&caller, &ways, &target).await, "request {at}");
+    }
+    assert!(!sealed(&caller, &ways[..1], &target).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_a_gateway_that_hoards_controls_streams_costs_a_second_and_no_request() {
+    let target = format!("tcp:{}", echo().await);
+    let two = TwoGateways::with(&target).await;
+    // Takes the connection and says nothing more.
+    let hoard = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut ways = two.ways(&two.sids());
+    ways[0].gateway.address = hoard.local_addr().unwrap();
+    let (caller, began) = (two.house.caller(), Instant::now());
+    assert!(sealed(&caller, &ways, &target).await);
+    assert!(began.elapsed() < QUICK, "{:?}", began.elapsed());
+    let (mut hoarded, _) = timeout(PATIENCE, hoard.accept()).await.unwrap().unwrap();
+    let mut all = Vec::new();
+    timeout(PATIENCE, hoarded.read_to_end(&mut all)).await.expect("the loser is closed").unwrap();
+    assert!(!all.windows(6).any(|window| window == b"eyJhbG"), "it has seen no token");
+    let _gone = hoarded.shutdown().await;
+}
