@@ -153,8 +153,7 @@ async fn every_way_gets_a_token_of_its_own_and_a_refusal_for_good_ends_the_searc
         write_frame(&mut two, &OpenReply::Open, PATIENCE).await.unwrap();
         (token, other_token, two)
     };
-    let (opened, (token, other_token, _held)) =
-        tokio::join!(open(&server, &connectors, "tcp:127.0.0.1:1"), answering);
+    let (opened, (token, other_token, _held)) = tokio::join!(open(&server, &connectors, "tcp:127.0.0.1:1"), answering);
     assert!(opened.is_ok() && token != other_token);
     let answering = async {
         let (mut one, _token) = first.asked().await;

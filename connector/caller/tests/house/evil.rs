@@ -6,8 +6,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use rustls::sign::CertifiedKey;
 use sluice_connector_mux::{Connection, End, Stream, read_frame, write_frame};
-use sluice_connector_wire::{ALPN_TUNNEL, AgentHello, AgentSays, GatewaySays, OpenReply, Peer, RelayOpen};
+use sluice_connector_wire::{ALPN_RELAY, ALPN_TUNNEL, AgentHello, AgentSays, GatewaySays, OpenReply, Peer, RelayOpen};
 use sluice_node_identity::Principal;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -15,7 +16,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{House, PATIENCE, peer_leaf};
 
@@ -30,9 +31,14 @@ pub(crate) struct Evil {
 
 impl Evil {
     pub(crate) async fn run(house: &House) -> Self {
+        Self::run_as(house, &house.gateway).await
+    }
+
+    /// The same with the certificate of another gateway.
+    pub(crate) async fn run_as(house: &House, shown: &Arc<CertifiedKey>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let acceptor = house.gateway_tls();
+        let acceptor = TlsAcceptor::from(house.authority.server(shown, &[ALPN_TUNNEL, ALPN_RELAY]));
         let tunnels: Arc<Mutex<BTreeMap<String, (String, Opener)>>> = Arc::default();
         let (relay, relays) = mpsc::channel(8);
         let known = tunnels.clone();
