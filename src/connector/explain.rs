@@ -68,8 +68,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The list of the last good document, believed on the same grounds as by the agent. One that has ended is shown too.
-fn kept_list(config: &ConnectorConfig, now: UnixTime) -> anyhow::Result<AllowList> {
-    let Kept { joined, document } = sluice_node_client::kept(&config.state_dir)?;
+pub(super) fn kept_list(config: &ConnectorConfig, now: UnixTime) -> anyhow::Result<AllowList> {
+    let Kept { joined, document, .. } = sluice_node_client::kept(&config.state_dir)?;
     anyhow::ensure!(joined.role == Role::Connector, "{} belongs to a {}", config.state_dir.display(), joined.role);
     let document = document.context("this connector has no document yet; does it run, and reach control?")?;
     let document = ConnectorDocument::deserialize(&document.document).context("the document on disk is damaged")?;

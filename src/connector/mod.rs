@@ -1,5 +1,6 @@
 //! `sluice connector`: the role itself, and commands for whoever stands at the connector's machine.
 
+mod doctor;
 mod explain;
 mod local;
 mod report;
@@ -24,6 +25,8 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum What {
+    /// Look at everything between this machine and a working tunnel, and say what is in the way
+    Doctor(doctor::Args),
     /// Say which rule of the connector's allow-list decides about a target, and why
     Explain(explain::Args),
     /// Show the streams that run through this connector now
@@ -33,6 +36,7 @@ enum What {
 /// Runs it.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match (args.what, args.role) {
+        (Some(What::Doctor(args)), _) => doctor::run(&args),
         (Some(What::Explain(args)), _) => explain::run(&args),
         (Some(What::Streams(args)), _) => streams::run(&args),
         (None, Some(role)) => serve::run(&role),

@@ -157,12 +157,18 @@ impl World {
         serde_json::from_slice(&answer).unwrap_or(Value::Null)
     }
 
-    pub(crate) fn start(&mut self, role: &str) {
-        let log = fs::File::create(self.path(&format!("{role}.log"))).unwrap();
+    /// The command where the gateway has its name.
+    pub(crate) fn sluice(&self, words: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", WITH_HOSTS, &self.path("hosts"), env!("CARGO_BIN_EXE_sluice")]);
-        command.args([role, "--config", &self.path(&format!("{role}.toml"))]).env("RUST_LOG", "info");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        command.args(words).env("RUST_LOG", "info").stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn start(&mut self, role: &str) {
+        let log = fs::File::create(self.path(&format!("{role}.log"))).unwrap();
+        let mut command = self.sluice(&[role, "--config", &self.path(&format!("{role}.toml"))]);
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.running.push((role.to_owned(), child));
     }
 

@@ -23,7 +23,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 pub use call::CallError;
 pub use dial::{Dial, Dialled, Direct, Io};
-pub use kept::{Kept, kept};
+pub use kept::{JoinPlan, Kept, join_plan, kept};
 pub use node::{Node, Ready};
 pub use pause::Pause;
 
