@@ -1,6 +1,6 @@
 //! The connector's local file. Which gateways and which targets comes from control, signed.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use ipnetwork::IpNetwork;
 use schemars::JsonSchema;
@@ -70,12 +70,18 @@ pub(crate) struct Limits {
     streams: usize,
     /// Seconds that running streams get when the connector stops.
     drain_seconds: u64,
+    /// Seconds after which a stream of datagrams ends on which nothing moves.
+    udp_idle_seconds: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let defaults = sluice_connector_agent::Limits::default();
-        Self { streams: defaults.streams, drain_seconds: defaults.drain.as_secs() }
+        Self {
+            streams: defaults.streams,
+            drain_seconds: defaults.drain.as_secs(),
+            udp_idle_seconds: defaults.udp_idle.as_secs(),
+        }
     }
 }
 
@@ -103,7 +109,11 @@ impl ConnectorConfig {
         if self.limits.drain_seconds > node::LONGEST_SECONDS {
             return Err("limits.drain_seconds is at most 86400, a day");
         }
-        let drain = std::time::Duration::from_secs(self.limits.drain_seconds);
-        Ok(sluice_connector_agent::Limits { streams: self.limits.streams, drain, ..Default::default() })
+        if !(1..=node::LONGEST_SECONDS).contains(&self.limits.udp_idle_seconds) {
+            return Err("limits.udp_idle_seconds is 1 to 86400, a day");
+        }
+        let drain = Duration::from_secs(self.limits.drain_seconds);
+        let udp_idle = Duration::from_secs(self.limits.udp_idle_seconds);
+        Ok(sluice_connector_agent::Limits { streams: self.limits.streams, drain, udp_idle, ..Default::default() })
     }
 }

@@ -92,6 +92,8 @@ pub(crate) struct Row {
     since: UnixTime,
     up: AtomicU64,
     down: AtomicU64,
+    datagrams_up: AtomicU64,
+    datagrams_down: AtomicU64,
     kill: Notify,
 }
 
@@ -104,6 +106,18 @@ impl Row {
     /// So many bytes came from the target.
     pub(crate) fn down(&self, bytes: u64) {
         self.down.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// One datagram of so many bytes went to the target.
+    pub(crate) fn datagram_up(&self, bytes: usize) {
+        self.up(bytes as u64);
+        self.datagrams_up.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One datagram of so many bytes came from the target.
+    pub(crate) fn datagram_down(&self, bytes: usize) {
+        self.down(bytes as u64);
+        self.datagrams_down.fetch_add(1, Ordering::Relaxed);
     }
 
     fn bytes(&self) -> (u64, u64) {
@@ -169,6 +183,8 @@ impl Drop for Entry {
     fn drop(&mut self) {
         self.ledger.leave(self.id, &self.row);
         let (facts, (up, down)) = (&self.row.facts, self.row.bytes());
+        let udp = facts.target.starts_with("udp:");
+        let datagrams = |count: &AtomicU64| udp.then(|| count.load(Ordering::Relaxed));
         tracing::info!(
             stream = %self.id,
             kind = if facts.sealed { "sealed" } else { "direct" },
@@ -183,6 +199,8 @@ impl Drop for Entry {
             pair = %facts.pair,
             bytes_up = up,
             bytes_down = down,
+            datagrams_up = datagrams(&self.row.datagrams_up),
+            datagrams_down = datagrams(&self.row.datagrams_down),
             milliseconds = self.began.elapsed().as_millis(),
             verdict = self.verdict.as_deref().unwrap_or("the tunnel is gone"),
             "stream ended"
@@ -200,8 +218,15 @@ impl Default for Ledger {
 impl Ledger {
     /// A stream begins.
     pub(crate) fn enter(self: &Arc<Self>, facts: Facts) -> Entry {
-        let row =
-            Arc::new(Row { facts, since: now(), up: AtomicU64::new(0), down: AtomicU64::new(0), kill: Notify::new() });
+        let row = Arc::new(Row {
+            facts,
+            since: now(),
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+            datagrams_up: AtomicU64::new(0),
+            datagrams_down: AtomicU64::new(0),
+            kill: Notify::new(),
+        });
         let mut rows = self.rows();
         let mut bits = random_bits();
         while rows.contains_key(&StreamId::new(bits.to_be_bytes())) {

@@ -83,6 +83,8 @@ pub struct Limits {
     pub resolving: usize,
     /// Gateways in a document: 64.
     pub gateways: usize,
+    /// How long a stream of datagrams may be silent: 60 s.
+    pub udp_idle: Duration,
     /// Time that running streams get when the agent stops: 30 s.
     pub drain: Duration,
     /// First pause before dialling a gateway again: 500 ms. It doubles up to `pause_max`, and is spread.
@@ -102,6 +104,7 @@ impl Default for Limits {
             streams: 512,
             resolving: 64,
             gateways: 64,
+            udp_idle: Duration::from_secs(60),
             drain: Duration::from_secs(30),
             pause_min: Duration::from_millis(500),
             pause_max: Duration::from_secs(30),

@@ -2,12 +2,19 @@
 
 mod race;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use sluice_connector_wire::{Granted, Protocol, Refusal};
 use sluice_node_reach::DialGuard;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::{TcpStream, UdpSocket},
+    time::timeout,
+};
 
 use crate::Shared;
 
@@ -17,19 +24,58 @@ const KEEP_ALIVE_TRIES: u32 = 3;
 /// Probes are not sent while bytes wait to be acknowledged; this bounds that case.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// Connects to the target of `granted`.
-pub(crate) async fn dial(shared: &Shared, granted: &Granted) -> Result<TcpStream, Refusal> {
-    let target = granted.target();
-    if target.protocol != Protocol::Tcp {
-        return Err(Refusal::NotAllowed);
+/// A target's socket.
+#[derive(Debug)]
+pub(crate) enum Reached {
+    /// Connected.
+    Tcp(TcpStream),
+    /// Bound to one remote address and port; whether anybody is there shows later.
+    Udp(UdpSocket),
+}
+
+impl Reached {
+    /// The address that the guard let pass and that was dialled.
+    pub(crate) fn at(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(tcp) => tcp.peer_addr(),
+            Self::Udp(udp) => udp.peer_addr(),
+        }
     }
+}
+
+/// Connects to the target of `granted`.
+pub(crate) async fn dial(shared: &Shared, granted: &Granted) -> Result<Reached, Refusal> {
+    let target = granted.target();
     let addresses = shared.resolver.resolve(&target.host).await?;
     let guard = DialGuard::new(granted.networks().to_vec());
     let permitted = guard.permit(&addresses, target.port).map_err(|why| {
         tracing::debug!(resource = %granted.resource(), caller = granted.caller(), %why, "dial guard refused a target");
         Refusal::Forbidden
     })?;
-    timeout(shared.pieces.limits.connect, connect(permitted.addresses())).await.map_err(|_| Refusal::TimedOut)?
+    match target.protocol {
+        Protocol::Tcp => {
+            let connecting = timeout(shared.pieces.limits.connect, connect(permitted.addresses()));
+            connecting.await.map_err(|_| Refusal::TimedOut)?.map(Reached::Tcp)
+        }
+        Protocol::Udp => bind(permitted.addresses()).await.map(Reached::Udp),
+    }
+}
+
+/// A socket that sends to and hears from the first of `addresses` to which there is a way.
+async fn bind(addresses: &[SocketAddr]) -> Result<UdpSocket, Refusal> {
+    for address in addresses {
+        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let connected = async {
+            let udp = UdpSocket::bind((any, 0)).await?;
+            udp.connect(address).await?;
+            io::Result::Ok(udp)
+        };
+        match connected.await {
+            Ok(udp) => return Ok(udp),
+            Err(error) => tracing::debug!(%error, "there is no way to a target's address"),
+        }
+    }
+    Err(Refusal::Unreachable)
 }
 
 pub(crate) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Refusal> {

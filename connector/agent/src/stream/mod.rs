@@ -2,21 +2,23 @@
 
 mod sealed;
 mod tcp;
+mod udp;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use sluice_connector_mux::{Stream, read_frame, write_frame};
+use sluice_connector_mux::{Datagrams, Stream, read_frame, write_frame};
 use sluice_connector_wire::{Granted, OpenReply, OpenRequest, Presented, Refusal, StreamKind};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
 };
+use tokio_rustls::server::TlsStream;
 
 use crate::{
     Shared,
-    dial::dial,
+    dial::{Reached, dial},
     ledger::{CLOSED, Facts},
     link::Tunnel,
     now,
@@ -53,6 +55,23 @@ async fn first_frame(io: &mut (impl AsyncRead + Unpin), limit: Duration) -> Resu
     read_frame(io, limit).await.map_err(|_| Refusal::BadFrame)
 }
 
+/// What a stream's bytes, or its datagrams, travel in.
+trait Carrier: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    fn into_datagrams(self) -> Datagrams;
+}
+
+impl Carrier for Stream {
+    fn into_datagrams(self) -> Datagrams {
+        Self::into_datagrams(self)
+    }
+}
+
+impl Carrier for TlsStream<Stream> {
+    fn into_datagrams(self) -> Datagrams {
+        Datagrams::framed(self)
+    }
+}
+
 /// Judges the token, dials, and carries.
 async fn open<T>(
     shared: &Shared,
@@ -62,7 +81,7 @@ async fn open<T>(
     presented: &Presented<'_>,
 ) -> anyhow::Result<()>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: Carrier,
 {
     let limit = shared.pieces.limits.handshake;
     let mut lists = shared.lists.subscribe();
@@ -89,15 +108,32 @@ where
         }
     };
     write_frame(&mut io, &OpenReply::Open, limit).await.context("answering the caller")?;
-    let at = target.peer_addr().context("the target has gone")?;
+    let at = target.at().context("the target has gone")?;
     let entry = shared.ledger.enter(Facts::new(&granted, presented.kind, at, &tunnel.way()));
-    let mut target = tcp::Counted::new(target, entry.row());
-    let ended = tokio::select! {
-        ended = target.copy(&mut io) => ended.map(|()| CLOSED),
-        () = watch::withdrawn(shared, &granted, at, &mut lists) => Ok("no longer allowed"),
-        () = entry.killed() => Ok("killed by an administrator"),
+    let interrupted = async {
+        tokio::select! {
+            () = watch::withdrawn(shared, &granted, at, &mut lists) => "no longer allowed",
+            () = entry.killed() => "killed by an administrator",
+        }
     };
-    target.settle(&ended);
+    let ended = match target {
+        Reached::Tcp(tcp) => {
+            let mut target = tcp::Counted::new(tcp, entry.row());
+            let ended = tokio::select! {
+                ended = target.copy(&mut io) => ended.map(|()| CLOSED),
+                why = interrupted => Ok(why),
+            };
+            target.settle(&ended);
+            ended
+        }
+        Reached::Udp(udp) => {
+            let (flow, row) = (io.into_datagrams(), entry.row());
+            tokio::select! {
+                ended = udp::copy(&flow, &udp, &row, shared.pieces.limits.udp_idle) => ended,
+                why = interrupted => Ok(why),
+            }
+        }
+    };
     entry.end(&ended);
     Ok(())
 }
