@@ -7,14 +7,15 @@ use anyhow::{Context, Result, bail};
 use crate::{build::cache, say};
 
 /// Debian packages, and why.
-const PACKAGES: [(&str, &str); 28] = [
+const PACKAGES: &[(&str, &str)] = &[
+    ("bind9-dnsutils", "DNS client"),
     ("build-essential", "C compiler for aws-lc and SQLCipher"),
     ("ca-certificates", "download of peers"),
     ("cmake", "aws-lc and zlib-ng builds"),
     ("conntrack", "connection tables"),
     ("coreutils", "timeout"),
     ("curl", "browser and hub client"),
-    ("dnsmasq-base", "DHCP peer"),
+    ("dnsmasq-base", "DHCP and DNS peer"),
     ("ethtool", "single frames on an emulated line"),
     ("git", "list of source files in tests"),
     ("iperf3", "load"),

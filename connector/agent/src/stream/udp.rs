@@ -65,3 +65,30 @@ fn in_words(error: io::Error) -> io::Error {
     };
     io::Error::new(error.kind(), words)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[tokio::test]
+    async fn c5_a_closed_port_is_told_in_words() {
+        let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        udp.connect(closed).await.unwrap();
+        send(&udp, b"anybody?").await.unwrap();
+        let heard = in_words(udp.recv(&mut [0; 16]).await.unwrap_err());
+        assert!(heard.to_string().contains("nothing listens on this UDP port"), "{heard}");
+    }
+
+    #[tokio::test]
+    async fn c5_a_datagram_that_no_link_takes_is_lost_and_the_flow_lives() {
+        let target = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        udp.connect(target.local_addr().unwrap()).await.unwrap();
+        send(&udp, &vec![0; MAX_DATAGRAM + 1]).await.unwrap();
+        send(&udp, b"next").await.unwrap();
+        let mut got = [0; 16];
+        assert_eq!(target.recv(&mut got).await.unwrap(), 4);
+    }
+}

@@ -62,7 +62,7 @@ impl Dnsmasq {
             let mut command = Command::new("dnsmasq");
             command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--no-poll"]);
             command.args(["--listen-address=127.0.0.1", "--bind-interfaces", "--user=root", "--pid-file="]);
-            command.args(["--log-facility=-", "--max-ttl=60"]).arg(format!("--port={}", free.port()));
+            command.args(["--log-facility=-", "--edns-packet-max=4096"]).arg(format!("--port={}", free.port()));
             command.args(hosts.iter().map(|host| format!("--host-record={host}")));
             let mut child = command.stderr(Stdio::null()).kill_on_drop(true).spawn().expect("dnsmasq (dnsmasq-base)");
             let up = async {
