@@ -9,4 +9,5 @@ pub mod emulator;
 pub mod probe;
 pub mod process;
 pub mod roundup;
+pub mod samba;
 pub mod topology;
