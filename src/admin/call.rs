@@ -36,6 +36,8 @@ pub(super) enum Show {
     Alone(&'static str),
     /// Hubs with their codes, a line each.
     Codes,
+    /// Who holds the policy key, then how each list stands.
+    Policy,
     /// Just a word that it was done.
     Done(String),
 }

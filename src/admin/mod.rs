@@ -3,11 +3,14 @@
 mod access;
 mod call;
 mod client;
+mod exception;
 mod fleet;
 mod integration;
 mod people;
 mod place;
+mod policy;
 mod print;
+mod resource;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -86,7 +89,13 @@ enum What {
     Stream(stream::StreamDo),
     /// What lies behind connectors
     #[command(subcommand)]
-    Resource(place::ResourceDo),
+    Resource(resource::ResourceDo),
+    /// What connectors may reach for a while: ends by itself, within 24 h
+    #[command(subcommand)]
+    Exception(exception::ExceptionDo),
+    /// Who signs what connectors may reach: control, or you with a key of your own
+    #[command(subcommand)]
+    Policy(policy::PolicyDo),
     /// What users open
     #[command(subcommand)]
     App(place::AppDo),
@@ -121,6 +130,8 @@ impl What {
             Self::Streams(what) => Ok(what.call()),
             Self::Stream(what) => Ok(what.call()),
             Self::Resource(what) => what.call(),
+            Self::Exception(what) => what.call(),
+            Self::Policy(what) => Ok(what.call()),
             Self::App(what) => what.call(),
             Self::User(what) => what.call(),
             Self::Integration(what) => what.call(),
@@ -135,17 +146,34 @@ impl What {
 /// Runs it.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { server, json, what } = args;
+    // More than one request, or none.
+    if let What::Policy(what) = &what
+        && let Some(act) = what.act()
+    {
+        return policy::run(act, || server.connect(true), json);
+    }
     let call = what.call()?;
-    let url = server.server.context("--server is missing: name control's console, https://host[:port]")?;
-    let root = server.root.context("--root is missing: name the file with control's node root certificate")?;
-    let token = match (call.needs_token, &server.token_file) {
-        (false, _) => None,
-        (true, Some(path)) => Some(call::read_secret(path)?),
-        (true, None) => anyhow::bail!("--token-file is missing: name the file with your API token"),
-    };
-    let client = Client::new(&url, server.address, &root, token)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    let answer = runtime.block_on(client.run(&call))?;
+    let client = server.connect(call.needs_token)?;
+    let answer = runtime()?.block_on(client.run(&call))?;
     print::answer(&call, &answer, json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
+}
+
+impl Server {
+    fn connect(&self, needs_token: bool) -> anyhow::Result<Client> {
+        let url = self.server.as_ref();
+        let url = url.context("--server is missing: name control's console, https://host[:port]")?;
+        let root = self.root.as_ref();
+        let root = root.context("--root is missing: name the file with control's node root certificate")?;
+        let token = match (needs_token, &self.token_file) {
+            (false, _) => None,
+            (true, Some(path)) => Some(call::read_secret(path)?),
+            (true, None) => anyhow::bail!("--token-file is missing: name the file with your API token"),
+        };
+        Client::new(url, self.address, root, token)
+    }
 }

@@ -1,4 +1,4 @@
-//! Tenants with their policies, sites, resources and apps.
+//! Tenants with their traffic policies, sites and apps.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,8 @@ use anyhow::Context;
 use clap::Subcommand;
 use hyper::Method;
 use ipnetwork::IpNetwork;
-use sluice_connector_wire::ClassPair;
 use sluice_control_domain::AppPlace;
-use sluice_control_server::admin_api::{AddTenant, AppView, PutClasses, ResourceView, SiteView};
+use sluice_control_server::admin_api::{AddTenant, AppView, PutClasses, SiteView};
 use sluice_discovery_rules::HubClass;
 use sluice_gateway_access::Upstream;
 use sluice_node_identity::{AppId, ResourceId, SiteId, TenantId};
@@ -151,58 +150,6 @@ impl ClassDo {
             None => PutClasses { classes: classes.into_iter().map(class).collect::<Result<_, _>>()? },
         };
         Call::put(format!("/tenants/{tenant}/classes"), &body, Show::Done("hub classes replaced".to_owned()))
-    }
-}
-
-#[derive(Subcommand)]
-pub(super) enum ResourceDo {
-    /// Add a resource
-    Add {
-        id: ResourceId,
-        #[arg(long)]
-        tenant: TenantId,
-        /// Where its connectors stand
-        #[arg(long)]
-        site: SiteId,
-        /// What they dial, tcp:host:port
-        #[arg(long)]
-        target: String,
-        /// Own network the target may lie in, such as 10.1.0.0/16; may be repeated
-        #[arg(long = "network", value_name = "CIDR")]
-        networks: Vec<IpNetwork>,
-        /// Users reach it through a gateway
-        #[arg(long)]
-        for_users: bool,
-        /// Control reaches it, for integrations
-        #[arg(long)]
-        for_control: bool,
-        /// Traffic of what users do there: interactive, standard or bulk
-        #[arg(long, default_value_t)]
-        class: ClassPair,
-    },
-    /// List resources
-    List {
-        #[arg(long)]
-        tenant: TenantId,
-        /// At most so many; all without it
-        #[arg(long)]
-        limit: Option<usize>,
-    },
-}
-
-impl ResourceDo {
-    pub(super) fn call(self) -> anyhow::Result<Call> {
-        match self {
-            Self::Add { id, tenant, site, target, networks, for_users, for_control, class } => {
-                let done = Show::Done(format!("resource {id} added"));
-                let body = ResourceView { id, site, target, networks, for_users, for_control, class };
-                Call::post(format!("/tenants/{tenant}/resources"), &body, done)
-            }
-            Self::List { tenant, limit } => {
-                let columns = &["id", "site", "target", "networks", "for_users", "for_control", "class"];
-                Ok(Call::list(format!("/tenants/{tenant}/resources"), columns).up_to(limit))
-            }
-        }
     }
 }
 

@@ -35,6 +35,13 @@ fn shown(show: &Show, answer: &Value) -> String {
             let codes = answer.get("codes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
             codes.iter().map(|code| format!("{}\t{}\n", cell(code.get("id")), cell(code.get("code")))).collect()
         }
+        Show::Policy => {
+            let head =
+                format!("policy key {}, held by {}\n", cell(answer.get("thumbprint")), cell(answer.get("held_by")));
+            let lists = answer.get("lists").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let line = |list: &Value| format!("{}  {}\n", cell(list.get("connector")), cell(list.get("words")));
+            lists.iter().fold(head, |text, list| text + &line(list))
+        }
         // A word for people only: scripts redirect standard output and look at the exit status.
         Show::Done(text) if std::io::stdout().is_terminal() => format!("{text}\n"),
         Show::Done(_) => String::new(),

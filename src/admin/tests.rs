@@ -67,3 +67,29 @@ fn e8_a_line_of_a_hub_list_is_read_or_refused() {
         assert!(row(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn c5_g7_rules_and_exceptions_are_written_as_people_say_them() {
+    let add = "resource add sql --tenant acme --site dc --for-control";
+    let body = |more: &str| call(&format!("{add} {more}")).unwrap().body.unwrap();
+    let sql = body("--target sql.test --protocol udp --ports 1433-1434 --hosts *.test");
+    assert_eq!(
+        (&sql["target"], &sql["ports"], &sql["hosts"]),
+        (&"udp:sql.test:1433".into(), &"1433-1434".into(), &"*.test".into())
+    );
+    assert_eq!(body("--target [2001:db8::1]:22")["target"], "tcp:[2001:db8::1]:22");
+    assert_eq!(body("--target udp:sql.test:53")["target"], "udp:sql.test:53");
+    for wrong in ["--target sql.test", "--target tcp:sql.test:1 --protocol udp", "--target x:1 --ports 2-1"] {
+        assert!(call(&format!("{add} {wrong}")).is_err(), "{wrong}");
+    }
+    let words = ["sluice", "resource", "add", "r", "--tenant", "acme", "--site", "dc", "--target", "x:1"];
+    let timed = Line::try_parse_from([&words[..], &["--times", "mon-fri 06:00-18:00"]].concat()).unwrap();
+    assert_eq!(timed.args.what.call().unwrap().body.unwrap()["times"][0], "mon-fri 06:00-18:00");
+    assert!(Line::try_parse_from([&words[..], &["--times", "always"]].concat()).is_err());
+    let add = "exception add --tenant acme --site dc --target pump:22 --caller gw-1 --caller control --why x --for";
+    let made = call(&format!("{add} 1h30m")).unwrap().body.unwrap();
+    assert_eq!((made["seconds"].as_u64(), made["callers"][1].as_str()), (Some(5400), Some("control")));
+    for wrong in ["4", "h", "0h", "4d", "-1h", "99999999999999999999h", "1h1"] {
+        assert!(call(&format!("{add} {wrong}")).is_err(), "{wrong}");
+    }
+}

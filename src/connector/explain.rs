@@ -1,6 +1,12 @@
 //! `sluice connector explain`: which rule decides, by the list this connector keeps.
 
-use std::{io::Write, path::PathBuf, process::ExitCode, time::SystemTime};
+use std::{
+    io::Write,
+    path::PathBuf,
+    process::ExitCode,
+    thread,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context;
 use serde::Deserialize;
@@ -16,6 +22,11 @@ use crate::{
     config::{self, connector::ConnectorConfig},
     node,
 };
+
+/// How often what is on disk is read again while a running agent replaces it.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
+const UNUSED: &str = "the connector does not use the list it keeps";
 
 /// Arguments of `sluice connector explain`.
 #[derive(clap::Args)]
@@ -69,6 +80,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// The list of the last good document, believed on the same grounds as by the agent. One that has ended is shown too.
 pub(super) fn kept_list(config: &ConnectorConfig, now: UnixTime) -> anyhow::Result<AllowList> {
+    for _ in 0..TRIES {
+        match kept_list_once(config, now)? {
+            Ok(list) => return Ok(list),
+            // A running agent writes the list's number first, then the document.
+            Err(ListRefused::GoesBack { .. }) => thread::sleep(PAUSE),
+            Err(refused) => return Err(refused).context(UNUSED),
+        }
+    }
+    kept_list_once(config, now)?.context(UNUSED)
+}
+
+fn kept_list_once(config: &ConnectorConfig, now: UnixTime) -> anyhow::Result<Result<AllowList, ListRefused>> {
     let Kept { joined, document, .. } = sluice_node_client::kept(&config.state_dir)?;
     anyhow::ensure!(joined.role == Role::Connector, "{} belongs to a {}", config.state_dir.display(), joined.role);
     let document = document.context("this connector has no document yet; does it run, and reach control?")?;
@@ -76,12 +99,14 @@ pub(super) fn kept_list(config: &ConnectorConfig, now: UnixTime) -> anyhow::Resu
     let name = node::spiffe(&joined).to_string();
     let position = sluice_connector_agent::kept_position(&config.state_dir, &name, &joined.policy_thumbprint)?;
     let mut keeper = AllowListKeeper::new(joined.tenant, joined.id, joined.policy_thumbprint, position);
-    match keeper.offer(&document.allow_list, now) {
+    let offered = match keeper.offer(&document.allow_list, now) {
         Err(ListRefused::Expired(ago)) => keeper.offer(&document.allow_list, UnixTime(now.0.saturating_sub(ago))),
         offered => offered,
+    };
+    if let Err(refused) = offered {
+        return Ok(Err(refused));
     }
-    .context("the connector does not use the list it keeps")?;
-    Ok(keeper.current().context("no list came into use")?.list().clone())
+    Ok(Ok(keeper.current().context("no list came into use")?.list().clone()))
 }
 
 /// Why the dial guard would refuse an address; a name is judged only when it has been resolved.

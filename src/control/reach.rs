@@ -12,19 +12,22 @@ use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 use rustls::pki_types::CertificateDer;
 use sluice_connector_caller::{CallError, Gateway, Limits, SealedCaller, Way, Wish};
-use sluice_connector_wire::{ClassPair, TokenSigner};
+use sluice_connector_wire::{ClassPair, Target, TokenSigner};
 use sluice_control_domain::{
-    Load, NodeRecord, Record, RecordKey, ResourceRecord, Store, Stored, compile::GATEWAY_PORT,
+    ExceptionRecord, Load, NodeRecord, Record, RecordKey, ResourceRecord, Store, Stored, compile::GATEWAY_PORT,
+    reachable,
 };
 use sluice_control_server::{ControlKeys, Tunnels};
 use sluice_control_workers::{BoxedIo, Reach, ReachError};
-use sluice_node_identity::{NodeId, ResourceId, Role, TenantId, UnixTime};
+use sluice_node_identity::{NodeId, ResourceId, Role, SiteId, TenantId, UnixTime};
 use sluice_node_reach::DialGuard;
 
 /// Most (gateway address, tunnel) pairs tried for one stream.
 const TRIES: usize = 6;
 /// Most nodes of one tenant.
 const MAX_NODES: u32 = 1000;
+/// Most exceptions of one resource looked at.
+const MAX_EXCEPTIONS: u32 = 1000;
 /// A client certificate is made anew this long before it ends, seconds.
 const RENEW_BEFORE: u64 = 3 * 24 * 3600;
 /// Gateways may stand in a company's own networks; loopback and metadata addresses stay forbidden.
@@ -73,7 +76,7 @@ impl Sealed {
         Ok(caller)
     }
 
-    async fn ways(&self, tenant: &TenantId, resource: &ResourceRecord) -> anyhow::Result<Vec<Way>> {
+    async fn ways(&self, tenant: &TenantId, site: &SiteId) -> anyhow::Result<Vec<Way>> {
         let scan = Load::Scan { kind: NodeRecord::KIND, tenant: tenant.to_string(), after: None, limit: MAX_NODES };
         let found = self.store.load(scan).await?;
         let nodes: Vec<NodeRecord> =
@@ -82,7 +85,7 @@ impl Sealed {
         // Gateways in turn, the one heard of last first: one that tells of many sessions must not use up all tries.
         let mut by_gateway: Vec<(NodeId, VecDeque<Way>)> =
             self.tunnels.gateways(tenant, now()).into_iter().map(|id| (id, VecDeque::new())).collect();
-        let here = |node: &&NodeRecord| node.role == Role::Connector && node.site == resource.site;
+        let here = |node: &&NodeRecord| node.role == Role::Connector && node.site == *site;
         for connector in nodes.iter().filter(living).filter(here) {
             for (id, sid) in self.tunnels.to(tenant, &connector.id, now()) {
                 let gateway = nodes.iter().filter(living).find(|node| node.id == id && node.role == Role::Gateway);
@@ -120,20 +123,35 @@ impl Sealed {
         Ok(found.map(Stored::typed::<ResourceRecord>).transpose()?.map(|found| found.body))
     }
 
+    /// Where the resource `id` is, if control may ask for it now.
+    async fn place(&self, tenant: &TenantId, id: &ResourceId) -> anyhow::Result<Option<(SiteId, Target)>> {
+        let resource = self.resource(tenant, id).await?;
+        let by = Load::ByIndex {
+            kind: ExceptionRecord::KIND,
+            tenant: Some(tenant.to_string()),
+            name: "resource",
+            value: id.to_string(),
+            limit: MAX_EXCEPTIONS,
+        };
+        let found = self.store.load(by).await?;
+        let exceptions: Vec<ExceptionRecord> =
+            found.into_iter().map(|stored| Ok(stored.typed()?.body)).collect::<anyhow::Result<_>>()?;
+        Ok(reachable(id, resource.as_ref(), &exceptions, now()))
+    }
+
     async fn try_open(&self, tenant: &TenantId, id: &ResourceId, subject: &str) -> anyhow::Result<BoxedIo> {
-        let resource = self.resource(tenant, id).await?.filter(|resource| resource.for_control);
-        let resource = resource.with_context(|| format!("there is no resource \"{id}\" for control; add it"))?;
-        let ways = self.ways(tenant, &resource).await?;
+        let place = self.place(tenant, id).await?;
+        let (site, target) = place.with_context(|| format!("there is no resource \"{id}\" for control; add it"))?;
+        let ways = self.ways(tenant, &site).await?;
         let caller = self.caller()?;
-        let (target, pair) = (&resource.target, pair_for(subject));
-        let wish = Wish { tenant, resource: &resource.id, target, subject, pair };
+        let wish = Wish { tenant, resource: id, target: &target, subject, pair: pair_for(subject) };
         let failed = |way: &Way, error: &CallError| {
             tracing::info!(gateway = %way.gateway.id, connector = %way.connector, "no sealed stream: {}", causes(error));
         };
         match caller.open_any(&ways, &wish, failed).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(Some(error)) => Err(error).with_context(|| format!("resource \"{id}\" cannot be reached")),
-            Err(None) => anyhow::bail!("no connector at site \"{}\" has a tunnel now; is it running?", resource.site),
+            Err(None) => anyhow::bail!("no connector at site \"{}\" has a tunnel now; is it running?", site),
         }
     }
 }

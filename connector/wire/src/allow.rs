@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sluice_node_identity::{NodeId, TenantId, UnixTime};
 
-use crate::AllowRule;
+use crate::{
+    AllowRule, MAX_LIST_BYTES,
+    jws::{TYP_ALLOW_LIST, payload},
+};
 
 /// The list as it travels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +20,20 @@ pub struct SignedAllowList {
     pub policy_key: Value,
     /// Compact JWS's, oldest first: each is a policy key's JWK signed by its predecessor.
     pub succession: Vec<String>,
+}
+
+impl SignedAllowList {
+    /// The bytes that were signed, unverified.
+    #[must_use]
+    pub fn payload(&self) -> Option<Vec<u8>> {
+        payload(&self.jws, MAX_LIST_BYTES, TYP_ALLOW_LIST)
+    }
+
+    /// What it says, unverified: for showing. Only [`crate::AllowListKeeper`] believes anything.
+    #[must_use]
+    pub fn unverified(&self) -> Option<AllowList> {
+        serde_json::from_slice(&self.payload()?).ok()
+    }
 }
 
 /// Claims of [`SignedAllowList::jws`]. Order is (epoch, version) and never goes back.

@@ -17,6 +17,9 @@ pub(crate) const TYP_ALLOW_LIST: &str = "sluice-allow-list+jwt";
 /// `typ` of a policy key signed by the one before it.
 pub(crate) const TYP_SUCCESSION: &str = "sluice-policy-key+jwt";
 
+/// `typ` of the proof that somebody holds a policy key he wants a tenant to adopt.
+pub(crate) const TYP_ADOPTION: &str = "sluice-policy-adoption+jwt";
+
 /// Why a text is not an acceptable JWS. Deliberately coarse: the sender is not yet known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not a compact JWS of the expected type")]
@@ -74,6 +77,11 @@ impl<'a> Unverified<'a> {
     }
 }
 
+/// The payload of a compact JWS as it was signed, unverified.
+pub(crate) fn payload(text: &str, limit: usize, typ: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(Unverified::parse(text, limit, typ).ok()?.payload_text()).ok()
+}
+
 fn from_base64_json<T: DeserializeOwned>(text: &str) -> Result<T, BadJws> {
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadJws)?;
     serde_json::from_slice(&bytes).map_err(|_| BadJws)
@@ -81,9 +89,13 @@ fn from_base64_json<T: DeserializeOwned>(text: &str) -> Result<T, BadJws> {
 
 /// The part of a JWS that gets signed.
 pub(crate) fn signing_input(header: &Header, payload: &impl Serialize) -> Result<String, serde_json::Error> {
+    signing_input_of(header, &serde_json::to_vec(payload)?)
+}
+
+/// As [`signing_input`], for a payload whose bytes are already settled.
+pub(crate) fn signing_input_of(header: &Header, payload: &[u8]) -> Result<String, serde_json::Error> {
     let header = URL_SAFE_NO_PAD.encode(serde_json::to_vec(header)?);
-    let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(payload)?);
-    Ok(format!("{header}.{payload}"))
+    Ok(format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload)))
 }
 
 /// Puts the signature behind its input.

@@ -220,7 +220,7 @@ fn is_from(step: &str, thumbprint: &str) -> bool {
 }
 
 /// The thumbprint of the key that `step` says follows `before`.
-fn successor(step: &str, before: &str) -> Result<String, ListRefused> {
+pub(crate) fn successor(step: &str, before: &str) -> Result<String, ListRefused> {
     let jws =
         Unverified::parse(step, MAX_SUCCESSION_BYTES, TYP_SUCCESSION).map_err(|_| ListRefused::UnknownPolicyKey)?;
     let old = jws.header.jwk.as_ref().and_then(|jwk| VerifyingKey::from_jwk(jwk).ok());

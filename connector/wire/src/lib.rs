@@ -45,6 +45,9 @@ pub use peer::{ALPN_RELAY, ALPN_SEALED, ALPN_TUNNEL, BadPeer, NodeVerifier, Peer
 pub use ports::{BadPorts, Ports};
 pub use refusal::{Fault, Refusal};
 pub use rule::{AllowRule, Exception, MAX_EXCEPTION, MAX_WINDOWS, Protocol, Question, RuleFault, Verdict};
-pub use sign::{CONTROL, PolicyKey, SignError, TokenSigner, sign_allow_list, sign_stream_token, sign_succession};
+pub use sign::{
+    CONTROL, PolicyKey, SignError, TokenSigner, adopts, sign_adoption, sign_allow_list, sign_proposed_list,
+    sign_stream_token, sign_succession, succeeds,
+};
 pub use token::{BadTarget, StreamClaims, Target};
 pub use transport::Transport;

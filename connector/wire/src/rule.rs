@@ -234,8 +234,11 @@ impl AllowRule {
         self.networks.iter().copied().chain(self.network())
     }
 
-    /// Refuses a rule that nobody can mean.
-    pub(crate) fn check(&self, now: UnixTime, leeway: u64) -> Result<(), RuleFault> {
+    /// Refuses a rule that nobody can mean. `leeway` is how many seconds after `now` an exception may have been made.
+    ///
+    /// # Errors
+    /// [`RuleFault`].
+    pub fn check(&self, now: UnixTime, leeway: u64) -> Result<(), RuleFault> {
         if !is_pattern(&self.host) {
             return Err(RuleFault::Host);
         }

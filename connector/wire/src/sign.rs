@@ -7,17 +7,24 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PSS_SHA256, RsaKeyPair},
 };
 use serde_json::Value;
+use sluice_node_identity::TenantId;
 use thiserror::Error;
 use x509_parser::{prelude::FromDer, public_key::RSAPublicKey};
 
 use crate::{
     AllowList, Caller, CallerKind, SignedAllowList, StreamClaims,
-    jwk::{BadKey, VerifyingKey},
-    jws::{Header, TYP_ALLOW_LIST, TYP_STREAM, TYP_SUCCESSION, compact, signing_input},
+    jwk::{BadKey, VerifyingKey, thumbprint},
+    jws::{
+        Header, TYP_ADOPTION, TYP_ALLOW_LIST, TYP_STREAM, TYP_SUCCESSION, Unverified, compact, signing_input,
+        signing_input_of,
+    },
+    keeper::successor,
 };
 
 /// `iss` and caller id of control.
 pub const CONTROL: &str = "control";
+/// Longest proof of an adoption.
+const MAX_SHORT: usize = 4096;
 
 /// Why nothing was signed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -72,13 +79,18 @@ impl PolicyKey {
     }
 
     fn sign(&self, typ: &str, jwk: Option<Value>, payload: &impl serde::Serialize) -> Result<String, SignError> {
+        let payload = serde_json::to_vec(payload).map_err(|_| SignError::Failed)?;
+        self.sign_bytes(typ, jwk, &payload)
+    }
+
+    fn sign_bytes(&self, typ: &str, jwk: Option<Value>, payload: &[u8]) -> Result<String, SignError> {
         let header = Header {
             alg: self.public.algorithm().as_str().to_owned(),
             typ: typ.to_owned(),
             kid: self.thumbprint(),
             jwk,
         };
-        let input = signing_input(&header, payload).map_err(|_| SignError::Failed)?;
+        let input = signing_input_of(&header, payload).map_err(|_| SignError::Failed)?;
         let signature = self.pair.sign(&SystemRandom::new(), input.as_bytes()).map_err(|_| SignError::Failed)?;
         Ok(compact(&input, signature.as_ref()))
     }
@@ -101,6 +113,38 @@ pub fn sign_allow_list(
     succession: Vec<String>,
 ) -> Result<SignedAllowList, SignError> {
     Ok(SignedAllowList { jws: key.sign(TYP_ALLOW_LIST, None, list)?, policy_key: key.jwk(), succession })
+}
+
+/// Signs a list that somebody else has written, byte for byte; gives [`SignedAllowList::jws`].
+///
+/// # Errors
+/// [`SignError::Failed`].
+pub fn sign_proposed_list(payload: &[u8], key: &PolicyKey) -> Result<String, SignError> {
+    key.sign_bytes(TYP_ALLOW_LIST, None, payload)
+}
+
+/// Proof that whoever made it holds `key` and wants `tenant` to adopt it.
+///
+/// # Errors
+/// [`SignError::Failed`].
+pub fn sign_adoption(tenant: &TenantId, key: &PolicyKey) -> Result<String, SignError> {
+    key.sign(TYP_ADOPTION, None, tenant)
+}
+
+/// Whether `proof` is one by [`sign_adoption`] with the key whose public half is `jwk`.
+#[must_use]
+pub fn adopts(proof: &str, tenant: &TenantId, jwk: &Value) -> bool {
+    let key = VerifyingKey::from_jwk(jwk).ok().filter(|key| matches!(key, VerifyingKey::P256(_)));
+    let proved = Unverified::parse(proof, MAX_SHORT, TYP_ADOPTION).ok();
+    let proved = proved.zip(key).and_then(|(jws, key)| jws.verify::<TenantId>(&key).ok());
+    proved.is_some_and(|proved| proved == *tenant)
+}
+
+/// Whether `step` is one by [`sign_succession`] that leads from the key `old` to the key `new`.
+#[must_use]
+pub fn succeeds(step: &str, old: &Value, new: &Value) -> bool {
+    let ends = thumbprint(old).ok().zip(thumbprint(new).ok());
+    ends.is_some_and(|(old, new)| successor(step, &old).is_ok_and(|found| found == new))
 }
 
 /// The next entry of [`SignedAllowList::succession`]: `old` says that `new` follows it.

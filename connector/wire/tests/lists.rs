@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use sluice_connector_wire::{
     AllowList, AllowListKeeper, Caller, CallerKind, ListRefused, PolicyKey, RuleFault, SignedAllowList, TokenSigner,
-    sign_allow_list, sign_succession,
+    adopts, sign_adoption, sign_allow_list, sign_succession, succeeds,
 };
 use sluice_node_identity::UnixTime;
 use world::{DAY, NOW, World};
@@ -95,6 +95,80 @@ fn c5_succession_of_policy_keys_is_followed_and_never_back() {
     let long = vec![steps[0].clone(); 17];
     assert_eq!(keeper.offer(&signed(&third, 5, &long), now()), Err(ListRefused::Malformed));
     keeper.offer(&signed(&third, 5, &steps), now()).unwrap();
+}
+
+#[test]
+fn c5_node_that_joined_after_a_change_of_keys_needs_nothing_from_before_it() {
+    let world = World::new();
+    let second = PolicyKey::from_pkcs8(&world::p256()).unwrap();
+    let third = PolicyKey::from_pkcs8(&world::p256()).unwrap();
+    let steps =
+        vec![sign_succession(&world.policy, &second.jwk()).unwrap(), sign_succession(&second, &third.jwk()).unwrap()];
+    let keeper = |key: &PolicyKey| {
+        let anchor = key.thumbprint();
+        AllowListKeeper::new(world.list.tenant.clone(), world.list.connector.clone(), anchor, None)
+    };
+    let signed = sign_allow_list(&world.list, &third, steps.clone()).unwrap();
+    for anchor in [&world.policy, &second, &third] {
+        keeper(anchor).offer(&signed, now()).expect("each leads to the third");
+    }
+    // The key it began with is the oldest one it believes; a former one cannot lead anywhere else.
+    let other = PolicyKey::from_pkcs8(&world::p256()).unwrap();
+    let aside = vec![sign_succession(&world.policy, &other.jwk()).unwrap()];
+    let forged = sign_allow_list(&world.list, &other, aside).unwrap();
+    assert_eq!(keeper(&second).offer(&forged, now()), Err(ListRefused::UnknownPolicyKey));
+    let old = sign_allow_list(&world.list, &world.policy, Vec::new()).unwrap();
+    assert_eq!(keeper(&second).offer(&old, now()), Err(ListRefused::UnknownPolicyKey));
+}
+
+/// What control could try that kept a copy of the key it has handed over.
+#[test]
+fn c5_control_alone_cannot_make_a_list_that_a_connector_takes_once_the_customer_signs() {
+    let world = World::new();
+    let customer = PolicyKey::from_pkcs8(&world::p256()).unwrap();
+    let step = sign_succession(&world.policy, &customer.jwk()).unwrap();
+    let mut keeper = world.fresh_keeper(None);
+    keeper.offer(&numbered(&world, 1, 1), now()).unwrap();
+    let list = AllowList { version: 2, ..world.list.clone() };
+    keeper.offer(&sign_allow_list(&list, &customer, vec![step.clone()]).unwrap(), now()).unwrap();
+    let position = keeper.position().cloned();
+
+    let wider = AllowList { version: 9, epoch: 9, rules: Vec::new(), ..world.list.clone() };
+    let own = PolicyKey::from_pkcs8(&world::p256()).unwrap();
+    let aside = sign_succession(&world.policy, &own.jwk()).unwrap();
+    let not_his = sign_succession(&own, &own.jwk()).unwrap();
+    let mut tries = vec![
+        sign_allow_list(&wider, &world.policy, Vec::new()).unwrap(),
+        sign_allow_list(&wider, &own, vec![aside.clone()]).unwrap(),
+        sign_allow_list(&wider, &own, vec![step.clone(), aside.clone()]).unwrap(),
+        sign_allow_list(&wider, &own, vec![aside, step.clone()]).unwrap(),
+        sign_allow_list(&wider, &own, vec![step.clone(), not_his]).unwrap(),
+        sign_allow_list(&wider, &own, vec![step.clone()]).unwrap(),
+    ];
+    // His name on it, and his signature of another list.
+    let forged = sign_allow_list(&wider, &own, vec![step.clone()]).unwrap();
+    tries.push(SignedAllowList { policy_key: customer.jwk(), ..forged });
+    for signed in &tries {
+        for mut keeper in [keeper.clone(), world.fresh_keeper(position.clone())] {
+            keeper.offer(signed, now()).unwrap_err();
+            assert_eq!(keeper.position(), position.as_ref());
+        }
+    }
+    keeper.offer(&sign_allow_list(&wider, &customer, vec![step]).unwrap(), now()).expect("his own");
+}
+
+#[test]
+fn c5_proof_of_a_policy_key_is_for_one_tenant_and_one_key() {
+    let (mine, other) =
+        (PolicyKey::from_pkcs8(&world::p256()).unwrap(), PolicyKey::from_pkcs8(&world::p256()).unwrap());
+    let (acme, globex) = ("acme".parse().unwrap(), "globex".parse().unwrap());
+    let proof = sign_adoption(&acme, &mine).unwrap();
+    assert!(adopts(&proof, &acme, &mine.jwk()));
+    assert!(!adopts(&proof, &globex, &mine.jwk()) && !adopts(&proof, &acme, &other.jwk()));
+    assert!(!adopts("", &acme, &mine.jwk()) && !adopts(&proof, &acme, &json!({})));
+    let step = sign_succession(&mine, &other.jwk()).unwrap();
+    assert!(succeeds(&step, &mine.jwk(), &other.jwk()) && !succeeds(&step, &other.jwk(), &mine.jwk()));
+    assert!(!succeeds(&proof, &mine.jwk(), &other.jwk()) && !adopts(&step, &acme, &mine.jwk()));
 }
 
 #[test]

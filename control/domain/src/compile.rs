@@ -8,16 +8,19 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sluice_connector_wire::{
-    AllowList, AllowRule, Caller, CallerKind, ConnectorDocument, GatewayEndpoint, PolicyKey, SignError, VerifyingKey,
-    sign_allow_list,
+    AllowList, AllowRule, CONTROL, Caller, CallerKind, ClassPair, ConnectorDocument, GatewayEndpoint, PolicyKey,
+    SignError, Target, VerifyingKey, sign_allow_list,
 };
 use sluice_discovery_rules::{EdgeDocument, HubService, StagingDestination};
 use sluice_gateway_access::{App, GatewayDocument, Relay, Secret, Splice, Upstream};
 use sluice_node_identity::{
-    ConfigEnvelope, Fingerprint, NodeId, Principal, Role, SpiffeId, TenantId, TrustDomain, UnixTime,
+    ConfigEnvelope, Fingerprint, NodeId, Principal, ResourceId, Role, SiteId, SpiffeId, TenantId, TrustDomain, UnixTime,
 };
 
-use crate::{AppPlace, AppRecord, ChangeSet, GatewayRecord, Kind, NodeRecord, Record, ResourceRecord, Tenant, Typed};
+use crate::{
+    AppPlace, AppRecord, ChangeSet, ExceptionRecord, GatewayRecord, Kind, NodeRecord, Record, ResourceRecord, Tenant,
+    Typed, policy,
+};
 
 /// Id of the implicit app that is the users' feed.
 pub const FEED_APP: &str = "feed";
@@ -43,6 +46,8 @@ pub struct Fleet {
     pub apps: Vec<AppRecord>,
     /// What connectors dial.
     pub resources: Vec<ResourceRecord>,
+    /// What they may dial for a while.
+    pub exceptions: Vec<ExceptionRecord>,
 }
 
 /// Control's own names, as documents tell them.
@@ -105,6 +110,8 @@ pub enum Content {
         epoch: u64,
         /// The key that signs.
         policy_key: Value,
+        /// What leads to it.
+        succession: Vec<String>,
         /// Who may ask.
         callers: Vec<Caller>,
         /// For what.
@@ -131,22 +138,22 @@ impl Fleet {
         self.nodes.iter().filter(move |node| node.role == role && lives(node))
     }
 
-    fn connectors(&self, resource: &ResourceRecord) -> Vec<NodeId> {
-        self.living(Role::Connector).filter(|node| node.site == resource.site).map(|node| node.id.clone()).collect()
+    fn connectors(&self, site: &SiteId) -> Vec<NodeId> {
+        self.living(Role::Connector).filter(|node| node.site == *site).map(|node| node.id.clone()).collect()
     }
 }
 
 /// What `node` should know now.
 #[must_use]
-pub fn content(fleet: &Fleet, node: &NodeRecord, around: &Surroundings) -> Content {
+pub fn content(fleet: &Fleet, node: &NodeRecord, around: &Surroundings, now: UnixTime) -> Content {
     match node.role {
-        Role::Gateway => Content::Gateway(gateway(fleet, around)),
+        Role::Gateway => Content::Gateway(gateway(fleet, node, around, now)),
         Role::Edge => Content::Edge(edge(fleet, node)),
-        Role::Connector => connector(fleet, node, around),
+        Role::Connector => connector(fleet, node, &around.caller, now),
     }
 }
 
-fn gateway(fleet: &Fleet, around: &Surroundings) -> GatewayDocument {
+fn gateway(fleet: &Fleet, node: &NodeRecord, around: &Surroundings, now: UnixTime) -> GatewayDocument {
     let tenant = &fleet.tenant;
     let splice = |name: &String| Splice { server_name: name.clone(), to: around.address.clone(), proxy_protocol: true };
     let control = SpiffeId { trust_domain: around.trust_domain.clone(), principal: Principal::Control };
@@ -164,27 +171,44 @@ fn gateway(fleet: &Fleet, around: &Surroundings) -> GatewayDocument {
         session_seconds: SESSION_SECONDS,
         session_key: Secret(String::new()),
         splices: [&around.node_host, &tenant.est_host, &around.console_host].into_iter().map(splice).collect(),
-        apps: feed.into_iter().chain(fleet.apps.iter().filter_map(|app| published(fleet, app))).collect(),
+        apps: feed.into_iter().chain(fleet.apps.iter().filter_map(|app| published(fleet, node, app, now))).collect(),
         relay: Relay { callers: vec![control.to_string()] },
     }
 }
 
-/// An app as gateways see it; `None` while nothing can reach it.
-fn published(fleet: &Fleet, app: &AppRecord) -> Option<App> {
+/// Where `gateway` may ask for the resource `id`: a resource for users, one that an exception lends it, or an
+/// exception of that name.
+fn for_gateway<'a>(
+    fleet: &'a Fleet,
+    gateway: &NodeId,
+    id: &ResourceId,
+    now: UnixTime,
+) -> Option<(&'a SiteId, &'a Target, ClassPair)> {
+    let caller = gateway.as_str();
+    if let Some(resource) = fleet.resources.iter().find(|found| found.id == *id) {
+        let lent = || fleet.exceptions.iter().any(|one| one.opens(id, &resource.target, caller, now));
+        return (resource.for_users || lent()).then_some((&resource.site, &resource.target, resource.class));
+    }
+    let mut own = fleet.exceptions.iter().filter(|one| one.id == *id && one.resource == *id);
+    own.find(|one| one.lets(caller) && one.holds(now)).map(|one| (&one.site, &one.target, ClassPair::default()))
+}
+
+/// An app as a gateway sees it; `None` while nothing can reach it.
+fn published(fleet: &Fleet, gateway: &NodeRecord, app: &AppRecord, now: UnixTime) -> Option<App> {
     let upstream = match &app.place {
         AppPlace::Direct(upstream) => upstream.clone(),
         AppPlace::Resource { resource, host_header } => {
-            let resource = fleet.resources.iter().find(|found| found.id == *resource && found.for_users)?;
-            let connectors = fleet.connectors(resource);
+            let (site, target, pair) = for_gateway(fleet, &gateway.id, resource, now)?;
+            let connectors = fleet.connectors(site);
             if connectors.is_empty() {
                 return None;
             }
             Upstream::Resource {
-                resource: resource.id.clone(),
+                resource: resource.clone(),
                 connectors,
-                target: resource.target.to_string(),
+                target: target.to_string(),
                 host_header: host_header.clone(),
-                pair: resource.class,
+                pair,
             }
         }
     };
@@ -217,12 +241,14 @@ fn edge(fleet: &Fleet, node: &NodeRecord) -> EdgeDocument {
     }
 }
 
-fn connector(fleet: &Fleet, node: &NodeRecord, around: &Surroundings) -> Content {
+/// What a connector should know now; `control` is control's public key for stream tokens (JWK).
+#[must_use]
+pub fn connector(fleet: &Fleet, node: &NodeRecord, control: &Value, now: UnixTime) -> Content {
     let endpoint = |gateway: &NodeRecord| {
         let address = gateway.addresses.first().map(ToString::to_string);
         Some(GatewayEndpoint { id: gateway.id.clone(), host: gateway.host.clone().or(address)?, port: GATEWAY_PORT })
     };
-    let mut callers: Vec<Caller> = caller("control", CallerKind::Control, &around.caller).into_iter().collect();
+    let mut callers: Vec<Caller> = caller(CONTROL, CallerKind::Control, control).into_iter().collect();
     let mut known = Vec::new();
     for gateway in fleet.living(Role::Gateway) {
         let told = fleet.gateways.iter().find(|told| told.id == gateway.id);
@@ -237,12 +263,14 @@ fn connector(fleet: &Fleet, node: &NodeRecord, around: &Surroundings) -> Content
         }
     }
     let here = fleet.resources.iter().filter(|resource| resource.site == node.site);
+    let besides = fleet.exceptions.iter().filter(|one| one.site == node.site && one.holds(now));
     Content::Connector {
         gateways: fleet.living(Role::Gateway).filter_map(endpoint).collect(),
         epoch: fleet.tenant.policy_epoch,
         policy_key: fleet.tenant.policy_key.clone(),
+        succession: fleet.tenant.policy.succession.clone(),
         callers,
-        rules: here.map(|resource| resource.rule(&known)).collect(),
+        rules: here.map(|resource| resource.rule(&known)).chain(besides.map(|one| one.rule(&known))).collect(),
     }
 }
 
@@ -259,7 +287,8 @@ fn caller(id: &str, kind: CallerKind, jwk: &Value) -> Option<Caller> {
 /// The next version of a node's document, or `None` when the one `before` still stands.
 ///
 /// Versions are at least the seconds of the clock: after a restore of control they go on where no node has been.
-/// `seen` is the version the node says it has; a higher one than ours means that ours was lost.
+/// `seen` is the version the node says it has; a higher one than ours means that ours was lost. Without `policy` the
+/// customer holds the policy key: connectors then keep the list he signed last, and have no document before the first.
 ///
 /// # Errors
 /// [`SignError`] when a connector's list cannot be signed.
@@ -268,13 +297,20 @@ pub fn revise(
     before: Option<&Typed<DocumentRecord>>,
     content: Content,
     seen: u64,
-    policy: &PolicyKey,
+    policy: Option<&PolicyKey>,
     now: UnixTime,
 ) -> Result<Option<(ChangeSet, DocumentRecord)>, SignError> {
     let fingerprint = content.fingerprint();
     let old = before.map_or(0, |before| before.body.envelope.version);
     // A node cannot honestly have a version from the future.
     let seen = if seen <= now.0.saturating_add(24 * 3600) { seen } else { 0 };
+    let policy = match (policy, &content) {
+        (None, Content::Connector { .. }) => {
+            let made = policy::follow(&node.body, before, &content, seen, now)?;
+            return Ok(made.map(|made| (stored(node, before, &made), made)));
+        }
+        (policy, _) => policy,
+    };
     let stands = before.is_some_and(|before| {
         let list_is_young = now.since(before.body.made) < ALLOW_LIST_SECONDS / 2;
         before.body.content == fingerprint
@@ -291,31 +327,36 @@ pub fn revise(
     let made = DocumentRecord {
         tenant: record.tenant.clone(),
         node: record.id.clone(),
-        content: fingerprint.clone(),
+        content: fingerprint,
         made: now,
         envelope,
     };
-    let after = NodeRecord { config: Some((version, fingerprint)), refused: None, ..record.clone() };
-    let set = ChangeSet::of(&record.tenant).update(node, &after);
-    let set = match before {
-        Some(before) => set.update(before, &made),
-        None => set.create(&made),
-    };
-    Ok(Some((set, made)))
+    Ok(Some((stored(node, before, &made), made)))
+}
+
+fn stored(node: &Typed<NodeRecord>, before: Option<&Typed<DocumentRecord>>, made: &DocumentRecord) -> ChangeSet {
+    let config = Some((made.envelope.version, made.content.clone()));
+    let after = NodeRecord { config, refused: None, ..node.body.clone() };
+    let set = ChangeSet::of(&node.body.tenant).update(node, &after);
+    match before {
+        Some(before) => set.update(before, made),
+        None => set.create(made),
+    }
 }
 
 fn body(
     node: &NodeRecord,
     content: Content,
     version: u64,
-    policy: &PolicyKey,
+    policy: Option<&PolicyKey>,
     now: UnixTime,
 ) -> Result<(u32, Value), SignError> {
     let json = |value: serde_json::Result<Value>| value.map_err(|_| SignError::Failed);
     Ok(match content {
         Content::Gateway(document) => (sluice_gateway_access::SCHEMA, json(serde_json::to_value(document))?),
         Content::Edge(document) => (sluice_discovery_rules::SCHEMA, json(serde_json::to_value(document))?),
-        Content::Connector { gateways, epoch, callers, rules, .. } => {
+        Content::Connector { gateways, epoch, succession, callers, rules, .. } => {
+            let policy = policy.ok_or(SignError::Failed)?;
             let list = AllowList {
                 tenant: node.tenant.clone(),
                 connector: node.id.clone(),
@@ -325,7 +366,7 @@ fn body(
                 callers,
                 rules,
             };
-            let allow_list = sign_allow_list(&list, policy, Vec::new())?;
+            let allow_list = sign_allow_list(&list, policy, succession)?;
             let document = ConnectorDocument { gateways, allow_list };
             (sluice_connector_wire::SCHEMA, json(serde_json::to_value(document))?)
         }

@@ -3,13 +3,16 @@
 //! Pure. Capabilities take a snapshot and give a [`ChangeSet`]; a store commits it whole or not at all.
 
 pub mod compile;
+mod exception;
 mod id;
+pub mod policy;
 mod record;
 mod records;
 mod store;
 #[cfg(feature = "suite")]
 pub mod suite;
 
+pub use exception::{ExceptionRecord, reachable};
 pub use id::PLATFORM;
 pub use record::{BadRecord, Kind, Record, RecordKey, Stored, Typed};
 pub use records::{

@@ -18,6 +18,8 @@ pub enum Kind {
     Document,
     /// [`crate::EnrollCode`]
     EnrollCode,
+    /// [`crate::ExceptionRecord`]
+    Exception,
     /// [`crate::GatewayRecord`]
     Gateway,
     /// [`crate::HubRecord`]
@@ -28,6 +30,8 @@ pub enum Kind {
     Node,
     /// [`crate::OwnerLink`]
     OwnerLink,
+    /// [`crate::policy::ProposalRecord`]
+    Proposal,
     /// [`crate::ResourceRecord`]
     Resource,
     /// [`crate::Site`]
@@ -48,11 +52,13 @@ impl Kind {
             Self::Card => "card",
             Self::Document => "document",
             Self::EnrollCode => "enroll_code",
+            Self::Exception => "exception",
             Self::Gateway => "gateway",
             Self::Hub => "hub",
             Self::Integration => "integration",
             Self::Node => "node",
             Self::OwnerLink => "owner_link",
+            Self::Proposal => "proposal",
             Self::Resource => "resource",
             Self::Site => "site",
             Self::Tenant => "tenant",

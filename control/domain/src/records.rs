@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sluice_connector_wire::{AllowRule, ClassPair, Target};
+use sluice_connector_wire::{AllowRule, ClassPair, Ports, Target, WeeklyWindow};
 use sluice_discovery_rules::HubClass;
 use sluice_gateway_access::Upstream;
 use sluice_node_identity::{
@@ -13,7 +13,7 @@ use sluice_node_identity::{
 };
 use sluice_qos_plan::QosPolicy;
 
-use crate::{Kind, PLATFORM, Record};
+use crate::{Kind, PLATFORM, Record, policy::PolicyHolding};
 
 macro_rules! record {
     ($type:ty, $kind:ident, |$r:ident| $tenant:expr, $id:expr $(, [$($name:literal => $value:expr),* $(,)?])?) => {
@@ -44,8 +44,11 @@ pub struct Tenant {
     pub feed_host: String,
     /// Hub root certificate, PEM. Its private key is in the keystore.
     pub hub_root: String,
-    /// Public JWK of the policy key. Its private key is in the keystore.
+    /// Public JWK of the policy key. Its private half is in the keystore, or with the customer.
     pub policy_key: Value,
+    /// Who holds the private half, and what keys there were before.
+    #[serde(default)]
+    pub policy: PolicyHolding,
     /// Raised by a restore; orders allow-lists.
     pub policy_epoch: u64,
     /// How hubs are recognised.
@@ -259,6 +262,15 @@ pub struct ResourceRecord {
     /// Traffic of what users do there.
     #[serde(default)]
     pub class: ClassPair,
+    /// Hosts that connectors may dial for it ([`AllowRule::host`]); the target's alone without it.
+    #[serde(default)]
+    pub hosts: Option<String>,
+    /// Ports that connectors may dial for it; the target's alone without it.
+    #[serde(default)]
+    pub ports: Option<Ports>,
+    /// Hours (UTC) at which it may be reached; always when there are none.
+    #[serde(default)]
+    pub times: Vec<WeeklyWindow>,
 }
 record!(ResourceRecord, Resource, |r| r.tenant.as_str(), r.id.as_str(), ["site" => r.site]);
 
@@ -268,7 +280,13 @@ impl ResourceRecord {
     pub fn rule(&self, gateways: &[NodeId]) -> AllowRule {
         let users = gateways.iter().filter(|_| self.for_users).map(ToString::to_string);
         let control = self.for_control.then(|| "control".to_owned());
-        AllowRule::new(self.id.clone(), &self.target, users.chain(control).collect(), self.networks.clone())
+        let rule = AllowRule::new(self.id.clone(), &self.target, users.chain(control).collect(), self.networks.clone());
+        AllowRule {
+            host: self.hosts.clone().unwrap_or(rule.host),
+            ports: self.ports.unwrap_or(rule.ports),
+            times: self.times.clone(),
+            ..rule
+        }
     }
 }
 

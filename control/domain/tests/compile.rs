@@ -1,139 +1,15 @@
 //! Documents: made from the right tenant's records, versioned by content, readable by the roles that get them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod desk;
+
+use desk::{Desk, NOW, around, fleet, node, policy};
 use proptest::prelude::*;
-use serde_json::json;
-use sluice_connector_wire::{AllowListKeeper, ClassPair, ConnectorDocument, PolicyKey, TokenSigner};
-use sluice_control_domain::{
-    AppPlace, AppRecord, ChangeSet, GatewayRecord, NodeRecord, ResourceRecord, Tenant, Typed, Write,
-    compile::{
-        ALLOW_LIST_SECONDS, Content, DocumentRecord, EVERYONE, Fleet, Surroundings, content, revise, with_session_key,
-    },
-};
+use sluice_connector_wire::{AllowListKeeper, ConnectorDocument};
+use sluice_control_domain::compile::{ALLOW_LIST_SECONDS, Content, EVERYONE, Fleet, content, with_session_key};
 use sluice_discovery_rules::EdgeDocument;
 use sluice_gateway_access::{GatewayDocument, Plan, Upstream};
-use sluice_node_identity::{Binding, BoundKey, CodeBinding, Fingerprint, Lock, Role, UnixTime, api::GatewayKeys};
-
-const NOW: UnixTime = UnixTime(1_800_000_000);
-
-fn policy() -> PolicyKey {
-    PolicyKey::from_pkcs8(&rcgen::KeyPair::generate().unwrap().serialize_der()).unwrap()
-}
-
-fn node(id: &str, role: Role, site: &str) -> NodeRecord {
-    let key = Fingerprint::of(id.as_bytes());
-    let bound = BoundKey { key: key.clone(), csr: key.clone(), generation: 1, certificate: String::new() };
-    let gateway = role == Role::Gateway;
-    NodeRecord {
-        tenant: "acme".parse().unwrap(),
-        id: id.parse().unwrap(),
-        role,
-        site: site.parse().unwrap(),
-        code: CodeBinding { digest: key, valid_until: NOW, bound: None, alarmed: false },
-        binding: Some(Binding::joined(bound)),
-        config: None,
-        refused: None,
-        addresses: if gateway { vec!["192.0.2.1".parse().unwrap()] } else { vec![] },
-        host: gateway.then(|| format!("{id}.acme.test")),
-        created: NOW,
-    }
-}
-
-fn ed25519() -> Vec<u8> {
-    aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new())
-        .unwrap()
-        .as_ref()
-        .to_vec()
-}
-
-fn fleet(policy: &PolicyKey) -> Fleet {
-    let tenant = Tenant {
-        id: "acme".parse().unwrap(),
-        display_name: "Acme".into(),
-        login_host: "login.acme.test".into(),
-        est_host: "est.acme.test".into(),
-        checkin_host: "checkin.acme.test".into(),
-        feed_host: "feed.acme.test".into(),
-        hub_root: String::new(),
-        policy_key: policy.jwk(),
-        policy_epoch: 1,
-        classes: vec![],
-        qos: sluice_qos_plan::QosPolicy::default(),
-        created: NOW,
-    };
-    let caller = TokenSigner::gateway("gw-1", &ed25519()).unwrap().jwk();
-    let keys = GatewayKeys { caller, assertion: policy.jwk() };
-    let resource = ResourceRecord {
-        tenant: tenant.id.clone(),
-        id: "tracker".parse().unwrap(),
-        site: "dc-1".parse().unwrap(),
-        target: "tcp:tracker.internal:8917".parse().unwrap(),
-        networks: vec![],
-        for_users: true,
-        for_control: true,
-        class: ClassPair::Interactive,
-    };
-    let app = AppRecord {
-        tenant: tenant.id.clone(),
-        id: "tracker".parse().unwrap(),
-        display_name: "Tracker".into(),
-        host: "tracker.acme.test".into(),
-        place: AppPlace::Resource { resource: resource.id.clone(), host_header: None },
-        groups: vec!["staff".into()],
-        user_header: None,
-    };
-    Fleet {
-        nodes: vec![
-            node("gw-1", Role::Gateway, "dmz-1"),
-            node("edge-1", Role::Edge, "branch-1"),
-            node("dc-1", Role::Connector, "dc-1"),
-        ],
-        gateways: vec![GatewayRecord { tenant: tenant.id.clone(), id: "gw-1".parse().unwrap(), keys }],
-        apps: vec![app],
-        resources: vec![resource],
-        tenant,
-    }
-}
-
-fn around() -> Surroundings {
-    Surroundings {
-        trust_domain: "sluice.test".parse().unwrap(),
-        node_host: "node.sluice.test".into(),
-        console_host: "console.sluice.test".into(),
-        pages_host: "pages.sluice.test".into(),
-        address: "192.0.2.10:8443".into(),
-        caller: json!(null),
-    }
-}
-
-/// A node, what was compiled for it last, and a commit as a store does it.
-struct Desk {
-    policy: PolicyKey,
-    node: Typed<NodeRecord>,
-    document: Option<Typed<DocumentRecord>>,
-}
-
-impl Desk {
-    fn new(policy: PolicyKey, node: NodeRecord) -> Self {
-        Self { policy, node: Typed { version: 1, body: node }, document: None }
-    }
-
-    fn revise(&mut self, fleet: &Fleet, seen: u64, now: UnixTime) -> Option<DocumentRecord> {
-        let content = content(fleet, &self.node.body, &around());
-        let (set, made) = revise(&self.node, self.document.as_ref(), content, seen, &self.policy, now).unwrap()?;
-        self.commit(set, &made);
-        Some(made)
-    }
-
-    fn commit(&mut self, set: ChangeSet, made: &DocumentRecord) {
-        let before = self.document.as_ref().map_or(0, |document| document.version);
-        assert_eq!(set.expected[1].1, before);
-        let Write::Put { body, .. } = &set.writes[0] else { panic!("a write") };
-        let body = serde_json::from_value(body.clone()).unwrap();
-        self.node = Typed { version: self.node.version + 1, body };
-        self.document = Some(Typed { version: before + 1, body: made.clone() });
-    }
-}
+use sluice_node_identity::{Lock, Role};
 
 #[test]
 fn every_role_can_use_its_document() {
@@ -179,11 +55,11 @@ fn c5_a_list_is_signed_anew_at_half_life_and_always_goes_forward() {
 fn what_is_locked_or_unreachable_is_left_out() {
     let policy = policy();
     let mut fleet = fleet(&policy);
-    let apps = |fleet: &Fleet| match content(fleet, &fleet.nodes[0], &around()) {
+    let apps = |fleet: &Fleet| match content(fleet, &fleet.nodes[0], &around(), NOW) {
         Content::Gateway(document) => document.apps.len(),
         other => panic!("{other:?}"),
     };
-    let list = |fleet: &Fleet| match content(fleet, &fleet.nodes[2], &around()) {
+    let list = |fleet: &Fleet| match content(fleet, &fleet.nodes[2], &around(), NOW) {
         Content::Connector { gateways, callers, rules, .. } => {
             (gateways.len(), callers.len(), rules[0].callers.clone())
         }
@@ -211,7 +87,7 @@ fn an_app_at_a_private_resource_is_not_published() {
     let policy = policy();
     let mut fleet = fleet(&policy);
     fleet.resources[0].for_users = false;
-    let Content::Gateway(document) = content(&fleet, &fleet.nodes[0], &around()) else { panic!() };
+    let Content::Gateway(document) = content(&fleet, &fleet.nodes[0], &around(), NOW) else { panic!() };
     assert!(document.apps.iter().all(|app| !matches!(app.upstream, Upstream::Resource { .. })));
 }
 

@@ -66,6 +66,15 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), KeystoreError> {
     sync_parent(path)
 }
 
+/// Removes the file, durably; one that is not there is fine.
+pub(crate) fn remove(path: &Path) -> Result<(), KeystoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(io(path)(source)),
+        Ok(()) => sync_parent(path),
+    }
+}
+
 fn sync_parent(path: &Path) -> Result<(), KeystoreError> {
     let Some(parent) = path.parent() else { return Ok(()) };
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(io(parent))

@@ -169,6 +169,15 @@ impl Keystore {
         files::replace(&path, &file)
     }
 
+    /// Forgets the secret called `name`, durably; one that is not there is fine. (Copies of the sealed file that were
+    /// made before still open.)
+    ///
+    /// # Errors
+    /// [`KeystoreError::BadName`] or a file system error.
+    pub fn remove(&self, name: &str) -> Result<(), KeystoreError> {
+        files::remove(&self.path(name)?)
+    }
+
     /// A 256-bit key for one purpose: HKDF-SHA256 (RFC 5869) of the secret `name` with `info`.
     ///
     /// # Errors

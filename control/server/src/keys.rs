@@ -14,7 +14,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use serde_json::Value;
-use sluice_connector_wire::{PolicyKey, TokenSigner, thumbprint};
+use sluice_connector_wire::{PolicyKey, TokenSigner, sign_succession, thumbprint};
 use sluice_control_domain::Tenant;
 use sluice_control_keystore::Keystore;
 use sluice_control_pki::{Authority, Leaf, NODE_SECONDS, SERVER_SECONDS, Serial, Usage};
@@ -239,5 +239,18 @@ impl admin_api::Authority for ControlKeys {
 
     fn node_url(&self) -> String {
         self.node_url.clone()
+    }
+
+    fn caller_jwk(&self) -> Value {
+        Self::caller_jwk(self)
+    }
+
+    fn sign_succession(&self, tenant: &TenantId, new: &Value) -> Result<String, String> {
+        let old = self.policy_key(tenant).map_err(|error| format!("{error:#}"))?;
+        sign_succession(&old, new).map_err(|error| error.to_string())
+    }
+
+    fn forget_policy_key(&self, tenant: &TenantId) -> Result<(), String> {
+        self.keystore.remove(&format!("tenant/{tenant}/policy")).map_err(|error| error.to_string())
     }
 }

@@ -4,6 +4,7 @@ pub mod admin_api;
 mod connection;
 pub mod console;
 mod est;
+mod fleet;
 mod keys;
 mod listener;
 mod node_api;

@@ -168,6 +168,9 @@ fn resource(world: &World, id: &str) -> ResourceRecord {
         for_users: true,
         for_control: true,
         class: ClassPair::default(),
+        hosts: None,
+        ports: None,
+        times: vec![],
     }
 }
 

@@ -6,6 +6,7 @@ mod act;
 mod cache;
 mod drain;
 mod error;
+mod exceptions;
 mod http;
 mod lease;
 mod ports;

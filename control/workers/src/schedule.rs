@@ -82,6 +82,9 @@ impl Workers {
         let what = Load::Scan { kind: Kind::Tenant, tenant: PLATFORM.to_owned(), after: None, limit: PAGE };
         for stored in self.parts.store.load(what).await? {
             let tenant = stored.typed::<Tenant>()?.body.id;
+            if let Err(error) = self.sweep_exceptions(&tenant).await {
+                tracing::warn!(%tenant, "exceptions that are over could not be removed: {error}");
+            }
             // One tenant's broken cache is no other tenant's trouble.
             if let Err(error) = self.turn_of(&tenant, running, tasks).await {
                 tracing::warn!(%tenant, "nothing runs by itself for this tenant: {error}");

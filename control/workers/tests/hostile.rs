@@ -23,8 +23,11 @@ use std::{
 
 use bench::{Dial, ROUNDUP, acme, cache, furnish, roundup, store, workers};
 use proptest::{strategy::ValueTree, test_runner::TestRunner};
-use sluice_control_domain::{ChangeSet, Commit, Integration, Kind, Load, RecordKey, Store, Tenant, Typed};
+use sluice_control_domain::{
+    ChangeSet, Commit, ExceptionRecord, Integration, Kind, Load, RecordKey, Store, Tenant, Typed,
+};
 use sluice_control_workers::Workers;
+use sluice_node_identity::UnixTime;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -166,6 +169,43 @@ async fn a_tenant_whose_cache_is_broken_keeps_no_other_from_being_synced() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(record(store.as_ref()).await.last_sync.expect("acme waits for aaa").2, None);
+    stop.send(()).unwrap();
+    schedule.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g7_exceptions_that_are_over_are_removed_by_themselves_and_audited() {
+    let (dir, answer) = (TempDir::new().unwrap(), Answer::default());
+    let (store, workers) = ready(&dir, &answer).await;
+    let now = UnixTime::from(std::time::SystemTime::now());
+    let exception = |id: &str, until: UnixTime| ExceptionRecord {
+        tenant: acme(),
+        id: id.parse().unwrap(),
+        site: "dc".parse().unwrap(),
+        resource: id.parse().unwrap(),
+        target: "tcp:pump.test:22".parse().unwrap(),
+        networks: vec![],
+        callers: vec!["control".into()],
+        made: UnixTime(now.0 - 100),
+        until,
+        why: "repair".into(),
+        by: "token/0".into(),
+    };
+    let (over, holds) = (exception("x-1", UnixTime(now.0 - 1)), exception("x-2", now.plus(3600)));
+    let set = ChangeSet::of(&acme()).create(&over).create(&holds);
+    assert_eq!(store.commit(set).await.unwrap(), Commit::Done);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let schedule = tokio::spawn(Arc::clone(&workers).run_schedule(async { drop(stopped.await) }));
+    let scan = || Load::Scan { kind: Kind::Exception, tenant: "acme".into(), after: None, limit: 9 };
+    for _ in 0..600 {
+        if store.load(scan()).await.unwrap().len() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(store.load(scan()).await.unwrap()[0].key.id, "x-2");
+    let (_, entry, _) = store.audit(Some(&acme()), 0, 100).await.unwrap().pop().unwrap();
+    assert_eq!((entry.act.as_str(), entry.subject.as_str()), ("exception.end", "exception/x-1"));
     stop.send(()).unwrap();
     schedule.await.unwrap();
 }

@@ -102,8 +102,7 @@ async fn used_code_is_refused_to_another_node() {
 #[tokio::test]
 async fn lies_about_the_join_are_refused() {
     for tamper in [
-        (|joined| joined.policy_thumbprint = "another".to_owned()) as fn(&mut sluice_node_identity::api::Joined),
-        |joined| joined.role = Role::Gateway,
+        (|joined| joined.role = Role::Gateway) as fn(&mut sluice_node_identity::api::Joined),
         |joined| joined.id = "node-2".parse().unwrap(),
         |joined| joined.root = joined.chain.clone(),
         |joined| joined.chain = joined.root.clone(),
@@ -114,6 +113,16 @@ async fn lies_about_the_join_are_refused() {
         assert!(timeout(PATIENCE, Node::open(settings, Role::Edge)).await.unwrap().is_err());
         assert!(!dir.path().join("state/identity.json").exists());
     }
+}
+
+/// The key may have been replaced since the code was made; lists must lead from the code's key to it all the same.
+#[tokio::test]
+async fn c5_the_join_codes_policy_key_stays_the_anchor_whatever_control_says() {
+    let (dir, control) = (tempfile::tempdir().unwrap(), Control::start().await);
+    control.world().tamper = |joined| joined.policy_thumbprint = "another".to_owned();
+    let code = control.code();
+    let node = timeout(PATIENCE, Node::open(settings(dir.path(), &control, &code.to_string()), Role::Edge));
+    assert_eq!(node.await.unwrap().unwrap().name().policy_thumbprint, code.policy_thumbprint);
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ pub struct Joined {
     pub chain: String,
     /// Root of all nodes, PEM. Its key must match the join code's pin.
     pub root: String,
-    /// RFC 7638 thumbprint of the tenant's policy key; must match the join code's.
+    /// RFC 7638 thumbprint of the tenant's present policy key. Nodes keep the join code's, which leads to it.
     pub policy_thumbprint: String,
 }
 

@@ -2,7 +2,10 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde_json::json;
-use sluice_control_domain::{AppPlace, AppRecord, ChangeSet, PLATFORM, ResourceRecord, Tenant, compile::FEED_APP};
+use sluice_connector_wire::Protocol;
+use sluice_control_domain::{
+    AppPlace, AppRecord, ChangeSet, ExceptionRecord, PLATFORM, ResourceRecord, Tenant, compile::FEED_APP,
+};
 use sluice_gateway_access::{Upstream, removed_from_request};
 use sluice_node_identity::TenantId;
 
@@ -59,12 +62,20 @@ async fn check_place(state: &AdminState, tenant: &TenantId, place: &AppPlace) ->
         AppPlace::Direct(_) => Err(ApiError::invalid("a direct place has kind \"direct\"")),
         AppPlace::Resource { resource, .. } => {
             let found = state.find::<ResourceRecord>(tenant.as_str(), resource.as_str()).await?;
-            match found {
-                Some(found) if found.body.for_users => Ok(()),
-                Some(_) => {
+            let none = found.is_none();
+            let exception = state.find::<ExceptionRecord>(tenant.as_str(), resource.as_str()).await?;
+            let exception = exception.map(|found| found.body).filter(|found| none && found.resource == *resource);
+            match (found.map(|found| found.body), exception) {
+                (Some(found), _) if found.target.protocol != Protocol::Tcp => {
+                    Err(ApiError::invalid(format!("resource \"{resource}\" is not reached by TCP, as apps are")))
+                }
+                (Some(found), _) if found.for_users => Ok(()),
+                (Some(_), _) => {
                     Err(ApiError::invalid(format!("resource \"{resource}\" is not for users; set for_users on it")))
                 }
-                None => Err(ApiError::invalid(format!("there is no resource \"{resource}\"; add it first"))),
+                // Published only while the exception lasts.
+                (None, Some(found)) if found.target.protocol == Protocol::Tcp => Ok(()),
+                (None, _) => Err(ApiError::invalid(format!("there is no resource \"{resource}\"; add it first"))),
             }
         }
     }

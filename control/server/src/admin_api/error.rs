@@ -85,6 +85,11 @@ impl ApiError {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many", message)
     }
 
+    /// A signed list that is not, byte for byte, the one that waits, or that no agent would take.
+    pub fn not_taken(why: &sluice_control_domain::policy::NotTaken) -> Self {
+        Self::new(StatusCode::CONFLICT, "not_the_list", why.to_string())
+    }
+
     /// Our own fault; the cause is logged, not sent.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         tracing::error!(%cause, "admin request failed");

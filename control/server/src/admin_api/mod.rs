@@ -5,12 +5,14 @@ mod apps;
 mod audit;
 mod auth;
 mod error;
+mod exceptions;
 mod extract;
 mod hubs;
 mod integrations;
 mod model;
 mod nodes;
 mod owner;
+mod policy;
 mod resources;
 mod sites;
 mod state;
@@ -26,6 +28,7 @@ pub use model::*;
 pub use nodes::revoke as revoke_node;
 pub(crate) use owner::gate;
 pub use owner::{LINK_SECONDS, OWNER_LINK_PREFIX, new_link};
+pub(crate) use policy::look as policy_of;
 pub use state::{AdminState, Authority, Ledger, NewTenantKeys};
 pub use streams::kill as kill_stream;
 pub(crate) use streams::look as look_at_streams;
@@ -37,8 +40,9 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// Longest request body: a hub list of [`hubs::MAX_IMPORT`] rows fits.
-const MAX_BODY: usize = 1024 * 1024;
+/// Longest request body: a signed list of [`sluice_connector_wire::MAX_LIST_BYTES`] and a hub list of
+/// [`hubs::MAX_IMPORT`] rows fit.
+const MAX_BODY: usize = 3 * 1024 * 1024;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -74,6 +78,12 @@ fn routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(resources::add, resources::list))
         .routes(routes!(streams::list))
         .routes(routes!(streams::kill_one))
+        .routes(routes!(exceptions::add, exceptions::list))
+        .routes(routes!(exceptions::remove))
+        .routes(routes!(policy::show))
+        .routes(routes!(policy::adopt))
+        .routes(routes!(policy::pending))
+        .routes(routes!(policy::sign))
         .routes(routes!(apps::add, apps::list))
         .routes(routes!(users::add, users::list))
         .routes(routes!(users::disable))

@@ -39,6 +39,18 @@ pub trait Authority: Send + Sync {
     fn thumbprint(&self, jwk: &Value) -> Result<String, String>;
     /// The node API's address as it stands in join codes: `https://host[:port]`.
     fn node_url(&self) -> String;
+    /// Control's public key for stream tokens, JWK.
+    fn caller_jwk(&self) -> Value;
+    /// Says with the tenant's policy key that the key `new` (JWK) follows it.
+    ///
+    /// # Errors
+    /// When the keystore does not hold it, or `new` is not a key.
+    fn sign_succession(&self, tenant: &TenantId, new: &Value) -> Result<String, String>;
+    /// Removes the tenant's policy key from the keystore; fine when it is not there.
+    ///
+    /// # Errors
+    /// When the keystore cannot be written.
+    fn forget_policy_key(&self, tenant: &TenantId) -> Result<(), String>;
 }
 
 /// Verifies audit chains.
@@ -71,7 +83,7 @@ pub struct AdminState {
 }
 
 /// How often a decision is made again when what it was based on changed.
-const TRIES: u32 = 4;
+pub(super) const TRIES: u32 = 4;
 
 impl AdminState {
     /// Puts the pieces together.

@@ -93,6 +93,7 @@ pub(super) async fn add(
         feed_host: request.feed_host,
         hub_root: keys.hub_root,
         policy_key: keys.policy_key,
+        policy: Default::default(),
         policy_epoch: 1,
         classes: Vec::new(),
         qos: QosPolicy::default(),

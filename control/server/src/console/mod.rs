@@ -1,5 +1,6 @@
 //! Everything on the console's name: the admin API, and server-rendered pages for people over the same acts.
 
+mod resources;
 mod session;
 mod streams;
 mod tables;
@@ -47,6 +48,7 @@ pub fn router(admin: AdminState) -> Router {
         .route("/t/{tenant}/nodes/{node}/revoke", post(tables::revoke_node))
         .route("/t/{tenant}/hubs", get(tables::hubs))
         .route("/t/{tenant}/hubs/{hub}/revoke", post(tables::revoke_hub))
+        .route("/t/{tenant}/resources", get(resources::resources))
         .route("/t/{tenant}/streams", get(streams::streams))
         .route("/t/{tenant}/streams/{connector}/{id}/kill", post(streams::kill))
         .route("/logout", post(logout))

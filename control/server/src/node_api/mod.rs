@@ -2,7 +2,6 @@
 
 mod body;
 mod factors;
-mod fleet;
 mod join;
 mod nonce;
 mod peer;
@@ -29,6 +28,7 @@ use tokio::sync::watch as signal;
 use crate::{
     ServerParts,
     connection::{Names, Remote},
+    fleet::Fleets,
     keys,
     pages::GatewayPeer,
     record::one,
@@ -47,7 +47,7 @@ pub(crate) struct Inner {
     parts: ServerParts,
     around: Surroundings,
     nonces: Mutex<nonce::Nonces>,
-    fleets: fleet::Fleets,
+    fleets: Fleets,
     factors: factors::Checker,
     asked: Arc<Asked>,
     stop: signal::Receiver<bool>,
@@ -77,7 +77,7 @@ impl NodeApi {
             caller: parts.keys.caller_jwk(),
         };
         let nonces = Mutex::new(nonce::Nonces::new(&keys::random()?));
-        let (fleets, factors) = (fleet::Fleets::default(), factors::Checker::new()?);
+        let (fleets, factors) = (Fleets::default(), factors::Checker::new()?);
         Ok(Self(Arc::new(Inner { parts, around, nonces, fleets, factors, asked, stop })))
     }
 }

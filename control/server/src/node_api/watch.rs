@@ -55,15 +55,16 @@ pub(super) async fn config(
         let Ok(newest) = newest else { return Ok(StatusCode::NO_CONTENT.into_response()) };
         seen = newest;
         let envelope = current(&api, &node, query.after, seen).await?;
-        if envelope.version > query.after {
+        if let Some(envelope) = envelope.filter(|envelope| envelope.version > query.after) {
             return deliver(&api, &node, envelope, query.schemas.as_deref());
         }
         sleep(BURST).await;
     }
 }
 
-/// The node's document as it should be now; a new version is made (and committed) when it changed.
-async fn current(api: &NodeApi, node: &Node, after: u64, commit: u64) -> Result<ConfigEnvelope, Refusal> {
+/// The node's document as it should be now; a new version is made (and committed) when it changed. `None` for a
+/// connector whose first list waits for the customer's signature.
+async fn current(api: &NodeApi, node: &Node, after: u64, commit: u64) -> Result<Option<ConfigEnvelope>, Refusal> {
     for _ in 0..TRIES {
         let record = node.record(api).await?;
         if record.body.binding.as_ref().is_none_or(|binding| binding.lock.is_some()) {
@@ -72,16 +73,19 @@ async fn current(api: &NodeApi, node: &Node, after: u64, commit: u64) -> Result<
         }
         let fleet = api.fleets.at(api.store(), &node.tenant, commit).await?;
         let before = api.one::<DocumentRecord>(node.tenant.as_str(), node.id.as_str()).await?;
-        let content = compile::content(&fleet, &record.body, &api.around);
-        let policy = api.parts.keys.policy_key(&node.tenant)?;
-        let revised = compile::revise(&record, before.as_ref(), content, after, &policy, api.now());
+        let now = api.now();
+        let content = compile::content(&fleet, &record.body, &api.around, now);
+        let customer = fleet.tenant.policy.customer;
+        let policy = if customer { None } else { Some(api.parts.keys.policy_key(&node.tenant)?) };
+        let revised = compile::revise(&record, before.as_ref(), content, after, policy.as_ref(), now);
         match (revised.map_err(Refusal::failed)?, before) {
-            (None, Some(before)) => return Ok(before.body.envelope),
+            (None, Some(before)) => return Ok(Some(before.body.envelope)),
+            (None, None) if customer => return Ok(None),
             (None, None) => return Err(Refusal::failed("no document was compiled")),
             (Some((set, made)), _) => {
                 if api.commit(Some(set)).await? == Commit::Done {
                     tracing::info!(node = %node.id, version = made.envelope.version, "compiled a new document");
-                    return Ok(made.envelope);
+                    return Ok(Some(made.envelope));
                 }
             }
         }

@@ -98,6 +98,7 @@ fn tenant(id: &str) -> Tenant {
         feed_host: format!("feed.{id}.test"),
         hub_root: String::new(),
         policy_key: json!({}),
+        policy: Default::default(),
         policy_epoch: 1,
         classes: vec![],
         qos: Default::default(),

@@ -62,6 +62,7 @@ fn tenant(keys: &ControlKeys, id: &str) -> Tenant {
         feed_host: format!("feed.{id}.test"),
         hub_root: made.hub_root,
         policy_key: made.policy_key,
+        policy: Default::default(),
         policy_epoch: 1,
         classes: vec![],
         qos: sluice_qos_plan::QosPolicy::default(),

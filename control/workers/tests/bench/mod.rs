@@ -134,6 +134,7 @@ pub async fn furnish(store: &dyn Store, declaration: &str) {
         feed_host: "feed.acme.test".into(),
         hub_root: String::new(),
         policy_key: serde_json::Value::Null,
+        policy: Default::default(),
         policy_epoch: 1,
         classes: vec![],
         qos: sluice_qos_plan::QosPolicy::default(),

@@ -3,6 +3,7 @@
 mod check;
 mod fleet;
 mod place;
+mod reach;
 mod stream;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use super::{MintedToken, Rights};
 pub(crate) use check::{check_host, check_label};
 pub use fleet::*;
 pub use place::*;
+pub use reach::*;
 pub use stream::*;
 
 /// A secret in a body: never printed.

@@ -101,7 +101,7 @@ pub struct ResourceView {
     /// Where its connectors stand.
     #[schema(value_type = String)]
     pub site: SiteId,
-    /// `tcp:host:port`.
+    /// `tcp:host:port` or `udp:host:port`: what an app or an integration dials.
     pub target: String,
     /// Own networks the target may lie in.
     #[serde(default)]
@@ -117,6 +117,17 @@ pub struct ResourceView {
     #[serde(default)]
     #[schema(value_type = String)]
     pub class: ClassPair,
+    /// Hosts that connectors may dial for it: a name, `*.suffix`, an address, or a network such as `10.1.0.0/16` whose
+    /// addresses may be asked for. The target's host must be among them; it alone is without this.
+    #[serde(default)]
+    pub hosts: Option<String>,
+    /// Ports that connectors may dial for it, such as `1433-1434`. The target's port must be among them; it alone is
+    /// without this.
+    #[serde(default)]
+    pub ports: Option<String>,
+    /// Hours in UTC at which it may be reached, such as `mon-fri 06:00-18:00`; always when there are none. At most 32.
+    #[serde(default)]
+    pub times: Vec<String>,
 }
 
 impl From<ResourceRecord> for ResourceView {
@@ -125,6 +136,9 @@ impl From<ResourceRecord> for ResourceView {
             id: resource.id,
             site: resource.site,
             target: resource.target.to_string(),
+            hosts: resource.hosts,
+            ports: resource.ports.map(|ports| ports.to_string()),
+            times: resource.times.iter().map(ToString::to_string).collect(),
             networks: resource.networks,
             for_users: resource.for_users,
             for_control: resource.for_control,

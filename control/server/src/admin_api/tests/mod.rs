@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod fleet;
+mod reach;
 pub(crate) mod streams;
 
 use std::sync::{
@@ -44,6 +45,18 @@ impl Authority for Keys {
 
     fn node_url(&self) -> String {
         "https://node.sluice.test:8443".to_owned()
+    }
+
+    fn caller_jwk(&self) -> Value {
+        Value::Null
+    }
+
+    fn sign_succession(&self, _: &TenantId, _: &Value) -> Result<String, String> {
+        Err("no key".to_owned())
+    }
+
+    fn forget_policy_key(&self, _: &TenantId) -> Result<(), String> {
+        Ok(())
     }
 }
 

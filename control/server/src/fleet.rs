@@ -5,10 +5,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use anyhow::Context;
 use sluice_control_domain::{Load, PLATFORM, Record, Store, Stored, Tenant, compile::Fleet};
 use sluice_node_identity::TenantId;
 
-use super::refusal::Refusal;
 use crate::record::one;
 
 /// Records per read.
@@ -18,11 +18,11 @@ const KEPT: usize = 1_024;
 
 /// Fleets by tenant, each with the commit it was loaded after.
 #[derive(Default)]
-pub(super) struct Fleets(Mutex<HashMap<TenantId, (u64, Arc<Fleet>)>>);
+pub(crate) struct Fleets(Mutex<HashMap<TenantId, (u64, Arc<Fleet>)>>);
 
 impl Fleets {
     /// The fleet as of commit `commit` or later.
-    pub(super) async fn at(&self, store: &dyn Store, tenant: &TenantId, commit: u64) -> Result<Arc<Fleet>, Refusal> {
+    pub(crate) async fn at(&self, store: &dyn Store, tenant: &TenantId, commit: u64) -> anyhow::Result<Arc<Fleet>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned();
         if let Some((_, fleet)) = kept.filter(|(at, _)| commit > 0 && *at >= commit) {
             return Ok(fleet);
@@ -37,19 +37,21 @@ impl Fleets {
     }
 }
 
-async fn load(store: &dyn Store, id: &TenantId) -> Result<Fleet, Refusal> {
+/// A tenant's fleet as it is now.
+pub(crate) async fn load(store: &dyn Store, id: &TenantId) -> anyhow::Result<Fleet> {
     let tenant = one::<Tenant>(store, PLATFORM, id.as_str()).await?;
-    let tenant = tenant.ok_or_else(|| Refusal::failed("a node's tenant is gone"))?.body;
+    let tenant = tenant.context("a node's tenant is gone")?.body;
     Ok(Fleet {
         tenant,
         nodes: all(store, id).await?,
         gateways: all(store, id).await?,
         apps: all(store, id).await?,
         resources: all(store, id).await?,
+        exceptions: all(store, id).await?,
     })
 }
 
-async fn all<R: Record>(store: &dyn Store, tenant: &TenantId) -> Result<Vec<R>, Refusal> {
+async fn all<R: Record>(store: &dyn Store, tenant: &TenantId) -> anyhow::Result<Vec<R>> {
     let mut found = Vec::new();
     let mut after = None;
     loop {
