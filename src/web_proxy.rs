@@ -55,11 +55,10 @@ fn kind(name: &str) -> Result<Kind, String> {
     Kind::named(name).ok_or_else(|| "no such worker".to_owned())
 }
 
-/// The way out that the configuration describes. Call it with the rights of whoever starts the role, before threads.
-pub(crate) fn egress(config: &ConnectorConfig) -> anyhow::Result<Egress> {
-    let setup = setup(config)?;
+/// The way out that `setup` describes, with workers that are `user`. Call it with the rights of whoever starts the role, before threads.
+pub(crate) fn egress(setup: Setup, user: &str) -> anyhow::Result<Egress> {
     let wanted = setup.pac.is_some() || setup.kerberos.is_some();
-    let workers = wanted.then(|| spawner(&config.user)).transpose()?;
+    let workers = wanted.then(|| spawner(user)).transpose()?;
     Egress::new(setup, workers)
 }
 

@@ -23,13 +23,13 @@ pub(super) fn run(args: &RoleArgs) -> anyhow::Result<ExitCode> {
     let config: ConnectorConfig = config::load(&args.config)?;
     let limits = config.agent().map_err(|error| ConfigError::invalid(&args.config, error))?;
     let dns = config.dns().map_err(|error| ConfigError::invalid(&args.config, error))?;
-    web_proxy::setup(&config).map_err(|error| ConfigError::invalid(&args.config, format!("{error:#}")))?;
+    let setup = web_proxy::setup(&config).map_err(|error| ConfigError::invalid(&args.config, format!("{error:#}")))?;
     if args.check {
         config::print_effective(&config)?;
         return Ok(ExitCode::SUCCESS);
     }
     let status = status(config.status.listen)?;
-    let egress = web_proxy::egress(&config)?;
+    let egress = web_proxy::egress(setup, &config.user)?;
     let ready = Ready::new(config.control.settings(&config.state_dir))?.through(Arc::new(ToControl(egress.clone())));
     let way_out = Arc::new(ToGateways { egress, direct_udp: config.web_proxy.direct_udp });
     node::confine("connector", &config.state_dir, &config.user)?;

@@ -27,6 +27,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("krb5-user", "Kerberos client"),
     ("ldap-utils", "LDAP client"),
     ("libsasl2-modules-gssapi-mit", "LDAP by Kerberos ticket"),
+    ("libfaketime", "clocks that are off"),
     ("libstrongswan-standard-plugins", "ECDSA for strongSwan's pki"),
     ("nftables", "packet filter"),
     ("openssl", "throw-away certificate authority"),

@@ -43,3 +43,16 @@ async fn c3_a_kerberos_proxy_opens_to_a_password_and_to_a_keytab_and_says_what_i
     let none = refused(&egress(setup(&squid.proxy, None)), &echo).await;
     assert!(none.contains("wants a login (Negotiate)"), "{none}");
 }
+
+#[tokio::test]
+async fn c3_a_clock_that_is_off_does_not_stop_the_ticket_and_one_that_contradicts_is_named() {
+    let (echo, kdc) = (Echo::start(), Kdc::with_clock(Some("+3h")));
+    let account = || kdc.account("svc", KerberosSecret::Password(Password::new("s3cret")));
+    // Ours is the clock that is off: the KDC's time is used.
+    let agreeing = kdc.squid_with_clock(Some("+3h"));
+    passes(&with(&agreeing.proxy, account()), &echo).await;
+    // The proxy's contradicts the KDC's.
+    let contradicting = kdc.squid();
+    let why = refused(&with(&contradicting.proxy, account()), &echo).await;
+    assert!(why.contains("refuses our Kerberos ticket for HTTP/") && why.contains("clocks agree"), "{why}");
+}

@@ -66,7 +66,9 @@ impl Workers for Spawner {
         if !rights.push(SendAncillaryMessage::ScmRights(&sockets)) {
             return Err(io::Error::other("no room for a socket"));
         }
-        sendmsg(&*control, &[IoSlice::new(&byte)], &mut rights, SendFlags::NOSIGNAL)?;
+        sendmsg(&*control, &[IoSlice::new(&byte)], &mut rights, SendFlags::NOSIGNAL).map_err(|error| {
+            io::Error::other(format!("the process that starts workers has gone ({error}); restart"))
+        })?;
         Ok(ours)
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use sluice_connector_egress::{Kerberos, KerberosSecret};
 
-use super::{LOGIN_WANTED, Running, Squid, folder, free_port, wait_for_port, write};
+use super::{LOGIN_WANTED, Running, Squid, dated, folder, free_port, wait_for_port, write};
 
 pub(crate) const REALM: &str = "CORP.TEST";
 
@@ -22,6 +22,11 @@ pub(crate) struct Kdc {
 
 impl Kdc {
     pub(crate) fn start() -> Self {
+        Self::with_clock(None)
+    }
+
+    /// Whose clock is off by that (as `faketime` writes it).
+    pub(crate) fn with_clock(off: Option<&str>) -> Self {
         let (folder, port) = (folder(), free_port());
         let place = folder.path().display();
         write(
@@ -61,7 +66,7 @@ impl Kdc {
         }
         // The proxy's helper runs as another user.
         fs::set_permissions(&proxy, fs::Permissions::from_mode(0o644)).unwrap();
-        let running = Running::start(kdc("/usr/sbin/krb5kdc").arg("-n"));
+        let running = Running::start(dated(off, "/usr/sbin/krb5kdc").envs(Self::environment(folder.path())).arg("-n"));
         wait_for_port(port);
         Self { folder, port, _running: running }
     }
@@ -86,6 +91,11 @@ impl Kdc {
     }
 
     pub(crate) fn squid(&self) -> Squid {
+        self.squid_with_clock(None)
+    }
+
+    /// Whose clock is off by that.
+    pub(crate) fn squid_with_clock(&self, off: Option<&str>) -> Squid {
         let keytab = self.folder.path().join("proxy.keytab");
         let rules = format!(
             "auth_param negotiate program /usr/lib/squid/negotiate_kerberos_auth -k {} -s HTTP/proxy.corp.test@{REALM}\n\
@@ -94,6 +104,6 @@ impl Kdc {
         );
         let environment = Self::environment(self.folder.path());
         let environment: Vec<_> = environment.iter().map(|(name, path)| (*name, path.as_path())).collect();
-        Squid::start(folder(), &rules, false, &environment)
+        Squid::with_clock(folder(), &rules, false, &environment, off)
     }
 }

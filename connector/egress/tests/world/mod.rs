@@ -82,6 +82,20 @@ pub(crate) fn wait_for_port(port: u16) {
     }
 }
 
+/// A program that takes it to be some other time. (`faketime` itself would stay beside it, and be ended in its place.)
+pub(crate) fn dated(off: Option<&str>, program: &str) -> Command {
+    let mut command = Command::new(program);
+    if let Some(off) = off {
+        let places = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path().join(FAKETIME));
+        let library = places.into_iter().find(|path| path.exists());
+        command.env("LD_PRELOAD", library.expect("cargo xtask install installs libfaketime")).env("FAKETIME", off);
+    }
+    command
+}
+
+/// Below a processor's folder.
+const FAKETIME: &str = "faketime/libfaketime.so.1";
+
 /// A folder that the proxies' own users can read.
 pub(crate) fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -105,6 +119,16 @@ pub(crate) struct Squid {
 impl Squid {
     /// `rules` go before the port; `{}` in them is the folder.
     pub(crate) fn start(folder: tempfile::TempDir, rules: &str, tls: bool, environment: &[(&str, &Path)]) -> Self {
+        Self::with_clock(folder, rules, tls, environment, None)
+    }
+
+    pub(crate) fn with_clock(
+        folder: tempfile::TempDir,
+        rules: &str,
+        tls: bool,
+        environment: &[(&str, &Path)],
+        off: Option<&str>,
+    ) -> Self {
         let port = free_port();
         let place = folder.path().display().to_string();
         let listen = if tls {
@@ -122,7 +146,7 @@ impl Squid {
         // It becomes another user, who writes the log.
         let log = write(&folder.path().join("access.log"), "");
         fs::set_permissions(log, fs::Permissions::from_mode(0o666)).unwrap();
-        let mut command = Command::new("/usr/sbin/squid");
+        let mut command = dated(off, "/usr/sbin/squid");
         command.args(["-N", "-f"]).arg(file).envs(environment.iter().copied());
         let running = Running::start(&mut command);
         wait_for_port(port);
