@@ -62,6 +62,8 @@ impl Samba {
         for (name, password) in users {
             samba(&["user", "create", name, password])?;
         }
+        // A running one's script would do this some seconds after the start.
+        samba(&["spn", "add", &format!("ldap/{HOST}"), "DC1$"])?;
         let mut command = ns.command("samba");
         command.args(["--foreground", "--no-process-group", "--model=single", "-s"]).arg(&configuration);
         let mut process = Process::start("samba", command, folder)?;
@@ -115,7 +117,7 @@ pub struct Desk {
 pub enum Wire {
     /// Only TCP.
     Tcp,
-    /// Only UDP.
+    /// UDP first, and TCP when the controller says that its answer is too long for a datagram.
     Udp,
 }
 
@@ -143,23 +145,17 @@ impl Desk {
     /// # Errors
     /// It was not given.
     pub fn sign_on(&self, user: &str, password: &str, wire: Wire) -> Result<String> {
-        let trace = self.folder.join(format!("trace-{wire:?}"));
         let mut command = self.kerberos("kinit", wire);
-        command.env("KRB5_TRACE", &trace);
-        // Without the ticket's list of groups the answer fits a datagram, as Samba bounds one.
-        command.args(if wire == Wire::Udp { &["--no-request-pac"][..] } else { &[] }).arg(user);
-        self.with_input(&command, &format!("{password}\n"))?;
-        Ok(fs::read_to_string(trace)?)
+        self.traced(command.arg(user), &format!("{password}\n"))
     }
 
-    /// Changes a password by the Kerberos password protocol (RFC 3244).
+    /// Changes a password by the Kerberos password protocol (RFC 3244); gives what was sent and received.
     ///
     /// # Errors
     /// It was refused.
-    pub fn change_password(&self, user: &str, old: &str, new: &str, wire: Wire) -> Result<()> {
-        let mut command = self.kerberos("kpasswd", wire);
-        command.arg(user);
-        self.with_input(&command, &format!("{old}\n{new}\n{new}\n")).map(drop)
+    pub fn change_password(&self, user: &str, old: &str, new: &str) -> Result<String> {
+        let mut command = self.kerberos("kpasswd", Wire::Tcp);
+        self.traced(command.arg(user), &format!("{old}\n{new}\n{new}\n"))
     }
 
     /// Searches the directory for an account, with `ldapsearch` and these words before the filter; gives its name.
@@ -168,8 +164,8 @@ impl Desk {
     /// It was refused.
     pub fn search(&self, root: &Path, words: &[&str], account: &str) -> Result<String> {
         let mut command = self.kerberos("ldapsearch", Wire::Tcp);
-        command.env("LDAPTLS_CACERT", root).env("LDAPTLS_REQCERT", "demand").env("LDAPSASL_NOCANON", "on");
-        command.args(["-LLL", "-o", "nettimeout=10", "-b", "dc=corp,dc=test"]).args(words);
+        command.env("LDAPTLS_CACERT", root).env("LDAPTLS_REQCERT", "demand");
+        command.args(["-LLL", "-N", "-o", "nettimeout=10", "-b", "dc=corp,dc=test"]).args(words);
         let found = output(command.args([&format!("(sAMAccountName={account})"), "dn"]))?;
         let line = found.lines().find_map(|line| line.strip_prefix("dn: ")).context("nothing was found")?;
         Ok(line.to_owned())
@@ -182,8 +178,10 @@ impl Desk {
         command
     }
 
-    /// Runs a program that asks for passwords on its standard input.
-    fn with_input(&self, command: &Command, text: &str) -> Result<String> {
+    /// Runs a program that asks for passwords on its standard input; gives its library's trace.
+    fn traced(&self, command: &mut Command, text: &str) -> Result<String> {
+        let trace = tempfile::NamedTempFile::new_in(&self.folder)?;
+        command.env("KRB5_TRACE", trace.path());
         let input = self.folder.join("input");
         fs::write(&input, text)?;
         fs::set_permissions(&input, fs::Permissions::from_mode(0o600))?;
@@ -193,6 +191,6 @@ impl Desk {
         let ended = timed.stdin(Stdio::from(fs::File::open(&input)?)).output()?;
         let said = format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
         ensure!(ended.status.success(), "{:?} gave {}: {said}", command.get_program(), ended.status);
-        Ok(said)
+        Ok(fs::read_to_string(trace.path())?)
     }
 }

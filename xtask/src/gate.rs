@@ -34,7 +34,7 @@ const LINTS: [&str; 7] = ["clippy", "--locked", "--workspace", "--all-targets", 
 const BUILD: [&str; 5] = ["build", "--locked", "--workspace", "--bins", "--tests"];
 const TESTS: [&str; 7] =
     ["test", "--locked", "--no-fail-fast", "--quiet", "--workspace", "--exclude", "sluice-netns-tests"];
-const NAMESPACES: [&str; 12] = [
+const NAMESPACES: [&str; 13] = [
     "test",
     "--locked",
     "--no-fail-fast",
@@ -45,6 +45,7 @@ const NAMESPACES: [&str; 12] = [
     "--test=walls",
     "--test=requirements",
     "--test=line",
+    "--test=directory",
     "--test=emulator",
     "--test=hostile",
 ];
