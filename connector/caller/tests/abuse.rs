@@ -8,7 +8,7 @@ use std::time::Duration;
 use house::{CONNECTOR, GATEWAY, House, PATIENCE, double::Double, echo, exchange, run_agent, run_gateway, tunnels};
 use sluice_connector_agent::Limits;
 use sluice_connector_server::{DirectAsk, DirectStream, OpenError, TunnelServer};
-use sluice_connector_wire::{AgentHello, ClassPair};
+use sluice_connector_wire::ClassPair;
 use tokio::time::{sleep, timeout};
 
 /// A twentieth of ten thousand.
@@ -114,11 +114,9 @@ async fn t2_new_sessions_without_end_close_the_connectors_own_old_ones() {
     let _honest = Double::connect(&house, &server, &other, SID, ClassPair::Standard).await;
     let mut held = Vec::new();
     for n in 0..HALF_OPEN {
-        let mut double = Double::half_open(&house, &server, &house.connector).await.unwrap();
-        let number = u16::try_from(n).unwrap().to_be_bytes();
-        let sid = format!("{}{}{}", "A".repeat(18), hex(number), "A");
-        let hello = AgentHello { sid: sid[..22].to_owned(), pair: ClassPair::Standard };
-        let _sent = sluice_connector_mux::write_frame(&mut double.line, &hello, PATIENCE).await;
+        let double = Double::half_open(&house, &server, &house.connector).await.unwrap();
+        let sid = format!("AAAAAAAAAAAAAAAAAA{n:03}A");
+        double.hello(&sid, ClassPair::Standard).await;
         held.push(double);
     }
     let live = server.live();
@@ -129,9 +127,4 @@ async fn t2_new_sessions_without_end_close_the_connectors_own_old_ones() {
     };
     timeout(PATIENCE, settled).await.expect("bounded");
     assert!(live.borrow().iter().any(|tunnel| tunnel.sid == SID), "nobody else's went");
-}
-
-/// Three characters that differ for each number, and stay within base64url.
-fn hex(number: [u8; 2]) -> String {
-    format!("{:x}{:02x}", number[0] & 0xf, number[1])
 }

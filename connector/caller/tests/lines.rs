@@ -12,7 +12,7 @@ use sluice_connector_server::{DirectAsk, DirectStream, OpenError, TunnelServer};
 use sluice_connector_wire::{AgentSays, ClassPair, GatewaySays, OpenReply, RelayOpen};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 const SID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
@@ -90,20 +90,10 @@ async fn c2_retired_connection_finishes_its_streams_and_gets_no_new_ones() {
 async fn c2_an_agent_that_falls_silent_is_dead_after_three_seconds() {
     let house = House::new();
     let server = house.tunnel_server(Default::default());
-    let mut silent = Double::connect(&house, &server, &house.connector, SID, ClassPair::Standard).await;
+    let mut silent = Double::connect_silent(&house, &server, &house.connector, SID, ClassPair::Standard).await;
     let mut speaking = Double::connect(&house, &server, &house.connector, SID, ClassPair::Bulk).await;
     let began = Instant::now();
-    let pinging = async {
-        loop {
-            speaking.ping(Some(500), 0, 100).await;
-            sleep(Duration::from_millis(500)).await;
-        }
-    };
-    let closed = tokio::select! {
-        closed = silent.is_closed() => closed,
-        () = pinging => false,
-    };
-    assert!(closed);
+    assert!(silent.is_closed().await);
     assert!(began.elapsed() >= Duration::from_secs(2), "not before its time: {:?}", began.elapsed());
     let (mut near, mut far) = through(&server, &mut speaking, ClassPair::Standard).await;
     passes(&mut near, &mut far).await;
@@ -116,15 +106,17 @@ async fn line_that_says_rubbish_or_too_much_ends_its_connection() {
     let connect = || Double::connect(&house, &server, &house.connector, SID, ClassPair::Standard);
     for rubbish in [&b"\x00\x00"[..], b"\xff\xff", b"\x00\x02{}", b"\x00\x12{\"say\":\"pong\"    }"] {
         let mut double = connect().await;
-        double.line.write_all(rubbish).await.unwrap();
+        double.line.lock().await.write_all(rubbish).await.unwrap();
+        double.line.lock().await.flush().await.unwrap();
         assert!(double.is_closed().await, "{rubbish:?}");
     }
     // A million tiny frames.
     let mut double = connect().await;
     let flood = async {
+        let mut line = double.line.lock().await;
         for number in 0..1_000_000 {
             let ping = AgentSays::Ping { number, rtt_micros: None, streams: 0, room: 1 };
-            if write_frame(&mut double.line, &ping, PATIENCE).await.is_err() {
+            if write_frame(&mut *line, &ping, PATIENCE).await.is_err() {
                 return number;
             }
         }
@@ -170,7 +162,6 @@ async fn c2_stopping_gateway_says_so_on_every_line_and_sends_control_elsewhere()
     assert!(CallError::Relay { code, message }.retry());
     // And nobody begins a tunnel here.
     let mut late = Double::half_open(&house, &server, &house.connector).await.unwrap();
-    let hello = sluice_connector_wire::AgentHello { sid: SID.to_owned(), pair: ClassPair::Bulk };
-    write_frame(&mut late.line, &hello, PATIENCE).await.unwrap();
+    late.hello(SID, ClassPair::Bulk).await;
     assert!(late.is_closed().await);
 }

@@ -39,7 +39,6 @@ pub(crate) struct Leg {
     retired: AtomicBool,
     /// As the agent measured it, microseconds; 0 while unknown.
     rtt: AtomicU32,
-    pinged: CancellationToken,
     agent: Arc<Agent>,
 }
 
@@ -90,7 +89,6 @@ impl Leg {
             streams: Arc::new(Semaphore::new(most)),
             retired: AtomicBool::new(false),
             rtt: AtomicU32::new(0),
-            pinged: CancellationToken::new(),
             agent,
         }
     }
@@ -120,14 +118,8 @@ impl Leg {
         &self.agent
     }
 
-    /// Returns once the agent has pinged on this connection.
-    pub(crate) async fn has_pinged(&self) {
-        self.pinged.cancelled().await;
-    }
-
     /// Takes in what a ping says: the round-trip time, the agent's streams, and how many more it would take.
     pub(crate) fn heard_ping(&self, rtt_micros: Option<u32>, streams: u32, room: u32) {
-        self.pinged.cancel();
         if let Some(rtt) = rtt_micros {
             self.rtt.store(rtt.max(1), Relaxed);
         }

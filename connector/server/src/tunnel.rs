@@ -4,12 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sluice_connector_mux::{Connection, End, Heard, Stream, read_frame};
+use sluice_connector_mux::{Connection, End, Stream, read_frame};
 use sluice_connector_wire::{AgentHello, ClassPair, Peer, certificate_hash};
 use sluice_node_identity::{NodeId, Principal, Role, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{TunnelServer, alive, leg::Facts, line, registry::Registered};
+use crate::{TunnelServer, alive, leg::Facts, line};
 
 /// A peer that moved is marked again after at most this.
 const MARK_EVERY: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ impl TunnelServer {
         let ended = tokio::select! {
             next = connection.next() => out_of_turn(next),
             ended = line::hold(line, &registered, self.shared.leaving.subscribe(), limits) => ended,
-            () = silence(heard, &registered) => Err(anyhow::anyhow!("nothing was heard of the agent for 3 s")),
+            () = alive::watch(heard) => Err(anyhow::anyhow!("nothing was heard of the agent for 3 s")),
             () = remark(&mut mark, pair) => Ok(()),
             () = registered.leg.close.cancelled() => Err(anyhow::anyhow!("closed by this gateway")),
             () = tokio::time::sleep(left) => Err(anyhow::anyhow!("the connector's certificate has ended")),
@@ -88,12 +88,6 @@ impl TunnelServer {
             _ => bail!("the peer of a tunnel must be a connector of this gateway's tenant"),
         }
     }
-}
-
-/// Agents of the release before this one do not ping: only those that have are expected to.
-async fn silence(heard: Heard, registered: &Registered<'_>) {
-    registered.leg.has_pinged().await;
-    alive::watch(heard).await;
 }
 
 async fn remark(mark: &mut Mark, pair: ClassPair) {

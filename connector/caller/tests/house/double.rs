@@ -1,24 +1,37 @@
 //! An agent that does what the test tells it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rustls::sign::CertifiedKey;
 use sluice_connector_mux::{Connection, End, Stream, read_frame, write_frame};
 use sluice_connector_server::{Arrived, TunnelServer};
 use sluice_connector_wire::{AgentHello, AgentSays, ClassPair, GatewaySays, OpenReply, OpenRequest};
-use tokio::time::timeout;
+use tokio::{
+    io::{ReadHalf, WriteHalf, split},
+    sync::Mutex,
+    time::{sleep, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{House, PATIENCE};
 
-/// One connection of it, whose hello has been taken.
+/// Pings that only keep it alive have numbers from here on.
+const HEART: u64 = 1 << 32;
+const BEAT: Duration = Duration::from_millis(500);
+
+type Line = Arc<Mutex<WriteHalf<Stream>>>;
+
+/// One connection of it.
 pub(crate) struct Double {
     pub(crate) connection: Connection,
-    pub(crate) line: Stream,
+    pub(crate) line: Line,
+    hearing: ReadHalf<Stream>,
     pings: u64,
+    _heart: Option<AbortOnDropHandle<()>>,
 }
 
 impl Double {
-    /// Connects as `shown` and says hello. The gateway has taken note of it when this returns.
+    /// Connects as `shown`, says hello and pings from then on. The gateway has taken note of it when this returns.
     pub(crate) async fn connect(
         house: &House,
         server: &TunnelServer,
@@ -26,9 +39,30 @@ impl Double {
         sid: &str,
         pair: ClassPair,
     ) -> Self {
+        let mut double = Self::connect_silent(house, server, shown, sid, pair).await;
+        let line = double.line.clone();
+        double._heart = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            for number in HEART.. {
+                sleep(BEAT).await;
+                let ping = AgentSays::Ping { number, rtt_micros: None, streams: 0, room: 100 };
+                if write_frame(&mut *line.lock().await, &ping, PATIENCE).await.is_err() {
+                    return;
+                }
+            }
+        })));
+        double
+    }
+
+    /// The same, but it pings when the test says so.
+    pub(crate) async fn connect_silent(
+        house: &House,
+        server: &TunnelServer,
+        shown: &Arc<CertifiedKey>,
+        sid: &str,
+        pair: ClassPair,
+    ) -> Self {
         let mut double = Self::half_open(house, server, shown).await.expect("not closed before its hello");
-        let hello = AgentHello { sid: sid.to_owned(), pair };
-        write_frame(&mut double.line, &hello, PATIENCE).await.unwrap();
+        double.hello(sid, pair).await;
         // Whoever answers a ping has read the hello before it.
         double.ping(Some(1_000), 0, 100).await;
         double
@@ -41,16 +75,28 @@ impl Double {
         let (door, leaf) = (server.clone(), shown.cert.first().unwrap().to_vec());
         tokio::spawn(async move { drop(door.serve_tunnel(Arrived::over_tcp(far, leaf, own)).await) });
         let connection = Connection::over_tcp(near, End::Agent);
-        let line = connection.opener().open().await.ok()?;
-        Some(Self { connection, line, pings: 0 })
+        let (hearing, line) = split(connection.opener().open().await.ok()?);
+        Some(Self { connection, line: Arc::new(Mutex::new(line)), hearing, pings: 0, _heart: None })
     }
 
-    pub(crate) async fn say(&mut self, say: AgentSays) {
-        write_frame(&mut self.line, &say, PATIENCE).await.unwrap();
+    /// Says hello, to a gateway that may have gone.
+    pub(crate) async fn hello(&self, sid: &str, pair: ClassPair) {
+        let hello = AgentHello { sid: sid.to_owned(), pair };
+        let _sent = write_frame(&mut *self.line.lock().await, &hello, PATIENCE).await;
     }
 
+    pub(crate) async fn say(&self, say: AgentSays) {
+        write_frame(&mut *self.line.lock().await, &say, PATIENCE).await.unwrap();
+    }
+
+    /// What the gateway says next; answers to its heart do not count.
     pub(crate) async fn hear(&mut self) -> GatewaySays {
-        read_frame(&mut self.line, PATIENCE).await.unwrap()
+        loop {
+            match read_frame(&mut self.hearing, PATIENCE).await.unwrap() {
+                GatewaySays::Pong { number } if number >= HEART => {}
+                said => return said,
+            }
+        }
     }
 
     /// Pings and waits for the answer, so that everything said before has been heard.
