@@ -139,7 +139,7 @@ async fn c2_a_connector_that_does_not_answer_costs_less_than_a_second() {
 async fn every_way_gets_a_token_of_its_own_and_a_refusal_for_good_ends_the_search() {
     let house = House::new();
     // Nothing is tried beside what has not answered yet, however slow this machine.
-    let limits = sluice_connector_server::Limits { hedge: Duration::MAX / 8, ..Default::default() };
+    let limits = sluice_connector_server::Limits { hedge: PATIENCE * 10, ..Default::default() };
     let server = house.tunnel_server(limits);
     let other = house.authority.issue("spiffe://sluice.test/tenant/acme/connector/dc-2");
     let mut first = Double::connect(&house, &server, &house.connector, SIDS[0], ClassPair::Standard).await;
@@ -151,6 +151,7 @@ async fn every_way_gets_a_token_of_its_own_and_a_refusal_for_good_ends_the_searc
     let answering = async {
         let (mut one, token) = first.asked().await;
         write_frame(&mut one, &refuse(true), PATIENCE).await.unwrap();
+        one.shutdown().await.unwrap();
         let (mut two, other_token) = second.asked().await;
         write_frame(&mut two, &OpenReply::Open, PATIENCE).await.unwrap();
         (token, other_token, two)
@@ -160,6 +161,7 @@ async fn every_way_gets_a_token_of_its_own_and_a_refusal_for_good_ends_the_searc
     let answering = async {
         let (mut one, _token) = first.asked().await;
         write_frame(&mut one, &refuse(false), PATIENCE).await.unwrap();
+        one.shutdown().await.unwrap();
     };
     let (opened, ()) = tokio::join!(open(&server, &connectors, "tcp:127.0.0.1:1"), answering);
     assert!(matches!(opened, Err(OpenError::Refused { retry: false, .. })));
