@@ -15,8 +15,9 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, UnixTime as TlsTime},
 };
+use sluice_connector_egress::{Egress, Guard, Io};
 use sluice_node_identity::{Fingerprint, UnixTime};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -41,50 +42,46 @@ pub(super) enum Anchor {
 }
 
 /// Looks at the whole line to `url`.
-pub(super) async fn look(report: &mut Report, config: &ConnectorConfig, url: &str, anchor: Anchor) {
+pub(super) async fn look(report: &mut Report, config: &ConnectorConfig, egress: &Egress, url: &str, anchor: Anchor) {
     let Some((host, port)) = place(url) else {
         report.add(Step::bad("control", format!("{url:?} is no URL of a control"), "join anew with a fresh code"));
         return;
     };
-    let addresses = match config.control.address {
-        Some(address) => {
-            report.add(Step::skipped(
-                "control: name",
-                format!("control.address = {address} is dialled instead of {host}"),
-            ));
-            vec![address]
-        }
-        None => match line::resolve("control: name", &host, port).await {
+    let (dialled, port) =
+        config.control.address.map_or_else(|| (host.clone(), port), |at| (at.ip().to_string(), at.port()));
+    let Some(direct) = line::way(report, "control: way out", egress, &dialled, port).await else { return };
+    let named = if config.control.address.is_some() {
+        Step::skipped("control: name", format!("control.address = {dialled} is dialled instead of {host}"))
+    } else if direct {
+        match line::resolve("control: name", &dialled, port).await {
             Ok(found) => {
                 let all: Vec<String> = found.iter().map(ToString::to_string).collect();
-                report.add(Step::good("control: name", format!("{host} is {}", all.join(", "))));
-                found
+                Step::good("control: name", format!("{host} is {}", all.join(", ")))
             }
-            Err(step) => {
-                report.add(step);
-                return;
-            }
-        },
+            Err(step) => step,
+        }
+    } else {
+        Step::skipped("control: name", format!("{host} is for the web proxy to resolve"))
     };
-    let tcp = match line::connect(&addresses).await {
-        Ok(tcp) => tcp,
-        Err(why) => {
-            let todo = format!("let this machine reach {host} by TCP {port}, directly or through the web proxy");
-            report.add(Step::bad("control: TCP", why, todo));
+    if !report.add(named) {
+        return;
+    }
+    let connected = match line::lead("control: TCP", egress, &dialled, port, Guard::Operator).await {
+        Ok(connected) => connected,
+        Err(step) => {
+            report.add(step);
             return;
         }
     };
-    report.add(Step::good("control: TCP", format!("{host}:{port} answers")));
-    match line::tls(tcp, &host, Arc::new(ByRoot(anchor)), b"http/1.1").await {
+    report.add(Step::good("control: TCP", format!("{host}:{port} answers, {}", connected.via)));
+    match line::tls(connected.io, &host, Arc::new(ByRoot(anchor)), b"http/1.1").await {
         Ok(tls) => {
-            report.add(Step::good(
-                "control: TLS",
-                format!("{host} is this sluice's control; nobody opens TLS on the way"),
-            ));
+            let said = format!("{host} is this sluice's control; nobody opens TLS on the way");
+            report.add(Step::good("control: TLS", said));
             report.add(clock(tls, &host).await);
         }
         Err(why) => {
-            report.add(line::distrusted("control: TLS", "control", &host, why));
+            report.add(line::distrusted("control: TLS", "control", &host, &connected.via, why));
             report.add(Step::skipped("clock", "control could not be asked"));
         }
     }
@@ -99,7 +96,7 @@ fn place(url: &str) -> Option<(String, u16)> {
 }
 
 /// Compares this machine's clock with the date of an answer.
-async fn clock(tls: TlsStream<TcpStream>, host: &str) -> Step {
+async fn clock(tls: TlsStream<Io>, host: &str) -> Step {
     let theirs = match timeout(CONNECT, date(tls, host)).await {
         Ok(Ok(date)) => date,
         Ok(Err(error)) => {
@@ -125,7 +122,7 @@ fn compared(ours: UnixTime, theirs: UnixTime) -> Step {
     }
 }
 
-async fn date(tls: TlsStream<TcpStream>, host: &str) -> anyhow::Result<UnixTime> {
+async fn date(tls: TlsStream<Io>, host: &str) -> anyhow::Result<UnixTime> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
     let driver = tokio::spawn(connection);
     let request = Request::get("/node/v1/date").header(header::HOST, host).body(Empty::<Bytes>::new())?;

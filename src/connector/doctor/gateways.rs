@@ -7,6 +7,7 @@ use std::{
 };
 
 use rustls::{client::danger::ServerCertVerifier, pki_types::CertificateDer};
+use sluice_connector_egress::{Egress, Guard};
 use sluice_connector_mux::quic;
 use sluice_connector_wire::{ALPN_TUNNEL, ClassPair, GatewayEndpoint, NodeVerifier};
 use sluice_node_identity::{Principal, Role, SpiffeId, api::Joined};
@@ -22,86 +23,94 @@ use crate::config::connector::ConnectorConfig;
 /// For a first answer by UDP.
 const UDP: Duration = Duration::from_millis(2500);
 
-/// Looks at each gateway of the document.
-pub(super) async fn look(
-    report: &mut Report,
-    config: &ConnectorConfig,
-    gateways: &[GatewayEndpoint],
-    joined: &Joined,
-    root: &CertificateDer<'static>,
-) {
-    if gateways.is_empty() {
-        report.add(Step::note(
-            "gateways",
-            "the document names none",
-            "add a gateway: sluice admin node add … --role gateway",
-        ));
+/// What is known of the gateways and of us.
+pub(super) struct Known<'a> {
+    pub(super) config: &'a ConnectorConfig,
+    pub(super) egress: &'a Egress,
+    pub(super) joined: &'a Joined,
+    pub(super) root: &'a CertificateDer<'static>,
+}
+
+impl Known<'_> {
+    /// Looks at each gateway of the document.
+    pub(super) async fn look(&self, report: &mut Report, gateways: &[GatewayEndpoint]) {
+        if gateways.is_empty() {
+            let todo = "add a gateway: sluice admin node add … --role gateway";
+            report.add(Step::note("gateways", "the document names none", todo));
+        }
+        for gateway in gateways {
+            self.one(report, gateway).await;
+        }
     }
-    for gateway in gateways {
-        one(report, config, gateway, joined, root).await;
+
+    async fn one(&self, report: &mut Report, gateway: &GatewayEndpoint) {
+        let (id, host, port) = (&gateway.id, &gateway.host, gateway.port);
+        let what = |step: &str| format!("gateway {id}: {step}");
+        let Some(direct) = line::way(report, &what("way out"), self.egress, host, port).await else { return };
+        let here = if direct { self.name(report, &what("name"), host, port).await } else { None };
+        if direct && here.is_none() {
+            return;
+        }
+        let verifier: Arc<dyn ServerCertVerifier> = match NodeVerifier::new(self.root.clone(), self.expected(gateway)) {
+            Ok(verifier) => verifier,
+            Err(error) => {
+                let said = format!("the kept root is damaged: {error}");
+                report.add(Step::bad(what("TLS"), said, "join anew with a fresh code"));
+                return;
+            }
+        };
+        report.add(tcp(&what("TCP"), self.egress, gateway, verifier.clone()).await);
+        report.add(match here {
+            Some(at) => udp(&what("QUIC"), gateway, at, verifier).await,
+            None => Step::skipped(what("QUIC"), "only TCP leads through a web proxy"),
+        });
+    }
+
+    /// The gateway's address, when it may be dialled.
+    async fn name(&self, report: &mut Report, what: &str, host: &str, port: u16) -> Option<SocketAddr> {
+        let found = match line::resolve(what, host, port).await {
+            Ok(found) => found,
+            Err(step) => {
+                report.add(step);
+                return None;
+            }
+        };
+        let addresses: Vec<IpAddr> = found.iter().map(SocketAddr::ip).collect();
+        let guard = DialGuard::new(self.config.gateway_networks.iter().copied());
+        match guard.permit(&addresses, port) {
+            Ok(permitted) => {
+                report.add(Step::good(what, format!("{host} is {}", permitted.first().ip())));
+                Some(permitted.first())
+            }
+            Err(refused) => {
+                let todo = "name the gateway's network in gateway_networks, if this is the gateway";
+                report.add(Step::bad(what, format!("{host}: {refused}"), todo));
+                None
+            }
+        }
+    }
+
+    fn expected(&self, gateway: &GatewayEndpoint) -> SpiffeId {
+        let (tenant, id) = (self.joined.tenant.clone(), gateway.id.clone());
+        SpiffeId {
+            trust_domain: self.joined.trust_domain.clone(),
+            principal: Principal::Node { tenant, role: Role::Gateway, id },
+        }
     }
 }
 
-async fn one(
-    report: &mut Report,
-    config: &ConnectorConfig,
-    gateway: &GatewayEndpoint,
-    joined: &Joined,
-    root: &CertificateDer<'static>,
-) {
+async fn tcp(what: &str, egress: &Egress, gateway: &GatewayEndpoint, verifier: Arc<dyn ServerCertVerifier>) -> Step {
     let (id, host, port) = (&gateway.id, &gateway.host, gateway.port);
-    let what = |step: &str| format!("gateway {id}: {step}");
-    let found = match line::resolve(&what("name"), host, port).await {
-        Ok(found) => found,
-        Err(step) => {
-            report.add(step);
-            return;
-        }
+    let connected = match line::lead(what, egress, host, port, Guard::Gateways).await {
+        Ok(connected) => connected,
+        Err(step) => return step,
     };
-    let addresses: Vec<IpAddr> = found.iter().map(SocketAddr::ip).collect();
-    let permitted = match DialGuard::new(config.gateway_networks.iter().copied()).permit(&addresses, port) {
-        Ok(permitted) => permitted,
-        Err(refused) => {
-            let todo = "name the gateway's network in gateway_networks, if this is the gateway";
-            report.add(Step::bad(what("name"), format!("{host}: {refused}"), todo));
-            return;
-        }
-    };
-    report.add(Step::good(what("name"), format!("{host} is {}", permitted.first().ip())));
-    let expected = SpiffeId {
-        trust_domain: joined.trust_domain.clone(),
-        principal: Principal::Node { tenant: joined.tenant.clone(), role: Role::Gateway, id: id.clone() },
-    };
-    let verifier: Arc<dyn ServerCertVerifier> = match NodeVerifier::new(root.clone(), expected) {
-        Ok(verifier) => verifier,
-        Err(error) => {
-            report.add(Step::bad(
-                what("TLS"),
-                format!("the kept root is damaged: {error}"),
-                "join anew with a fresh code",
-            ));
-            return;
-        }
-    };
-    report.add(tcp(&what("TCP"), gateway, permitted.addresses(), verifier.clone()).await);
-    report.add(udp(&what("QUIC"), gateway, permitted.first(), verifier).await);
-}
-
-async fn tcp(what: &str, gateway: &GatewayEndpoint, at: &[SocketAddr], verifier: Arc<dyn ServerCertVerifier>) -> Step {
-    let (id, host, port) = (&gateway.id, &gateway.host, gateway.port);
-    let tcp = match line::connect(at).await {
-        Ok(tcp) => tcp,
-        Err(why) => {
-            let todo = format!("let this machine reach {host} by TCP {port}, directly or through the web proxy");
-            return Step::bad(what, why, todo);
-        }
-    };
-    match line::tls(tcp, host, verifier, ALPN_TUNNEL).await {
+    match line::tls(connected.io, host, verifier, ALPN_TUNNEL).await {
         Ok(tls) if tls.get_ref().1.alpn_protocol() == Some(ALPN_TUNNEL) => {
-            Step::good(what, format!("{host}:{port} is gateway {id} and takes tunnels"))
+            Step::good(what, format!("{host}:{port} is gateway {id} and takes tunnels, {}", connected.via))
         }
         Ok(_) => Step::bad(what, format!("{host}:{port} takes no tunnels"), "check the gateway's port"),
-        Err(why) => line::distrusted(what, &format!("gateway {id}"), host, why),
+        Err(why) => line::distrusted(what, &format!("gateway {id}"), host, &connected.via, why),
     }
 }
 

@@ -17,19 +17,24 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime as TlsTime},
     version::TLS13,
 };
+use sluice_connector_egress::{Connected, Egress, Guard};
+use sluice_connector_webproxy::Way;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::report::Step;
+use super::report::{Report, Step};
 
 /// For a name.
 const RESOLVE: Duration = Duration::from_secs(5);
 /// For a connection, and for TLS on it.
 pub(super) const CONNECT: Duration = Duration::from_secs(5);
+/// For a connection by the way out, logging in at a proxy included.
+const LEAD: Duration = Duration::from_secs(10);
 /// Most addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
@@ -45,6 +50,30 @@ pub(super) async fn resolve(what: &str, host: &str, port: u16) -> Result<Vec<Soc
             if found.is_empty() { Err(bad(format!("{host} has no address"))) } else { Ok(found) }
         }
     }
+}
+
+/// Says which way out leads to `host`. Gives whether that is, or may be, the direct one; nothing when none is known.
+pub(super) async fn way(report: &mut Report, what: &str, egress: &Egress, host: &str, port: u16) -> Option<bool> {
+    match egress.explain(host, port).await {
+        Ok(explained) => {
+            let direct = explained.ways.contains(&Way::Direct);
+            report.add(Step::good(what, explained.to_string()));
+            Some(direct)
+        }
+        Err(error) => {
+            report.add(Step::bad(what, error.to_string(), "correct the [web_proxy] table, or the script it names"));
+            None
+        }
+    }
+}
+
+/// A connection by the way out that the configuration describes.
+pub(super) async fn lead(what: &str, egress: &Egress, host: &str, port: u16, guard: Guard) -> Result<Connected, Step> {
+    let connected = egress.connect(host, port, guard, Instant::now() + LEAD).await;
+    connected.map_err(|error| {
+        let todo = format!("let this machine reach {host} by TCP {port}, directly or through the web proxy");
+        Step::bad(what, error.to_string(), todo)
+    })
 }
 
 /// A connection to the first of `addresses` that answers.
@@ -84,17 +113,17 @@ pub(super) enum Distrust {
 }
 
 /// TLS 1.3 with whom `verifier` believes, without a certificate of our own.
-pub(super) async fn tls(
-    tcp: TcpStream,
+pub(super) async fn tls<T: AsyncRead + AsyncWrite + Unpin>(
+    io: T,
     host: &str,
     verifier: Arc<dyn ServerCertVerifier>,
     alpn: &[u8],
-) -> Result<TlsStream<TcpStream>, Distrust> {
+) -> Result<TlsStream<T>, Distrust> {
     let other = |error: &dyn std::fmt::Display| Distrust::Other(error.to_string());
     let name = ServerName::try_from(host.to_owned()).map_err(|error| other(&error))?;
     let watched = Arc::new(Watched { inner: verifier, shown: Mutex::default() });
     let config = config(watched.clone(), alpn).map_err(|error| other(&error))?;
-    match timeout(CONNECT, TlsConnector::from(Arc::new(config)).connect(name, tcp)).await {
+    match timeout(CONNECT, TlsConnector::from(Arc::new(config)).connect(name, io)).await {
         Ok(Ok(tls)) => Ok(tls),
         Ok(Err(error)) => Err(watched.judge(&error)),
         Err(_) => Err(Distrust::Other(format!("no answer within {} s", CONNECT.as_secs()))),
@@ -179,13 +208,13 @@ impl ServerCertVerifier for Watched {
     }
 }
 
-/// A step about TLS that failed. `who` is whom we meant, `host` whom we asked.
-pub(super) fn distrusted(what: &str, who: &str, host: &str, why: Distrust) -> Step {
+/// A step about TLS that failed. `who` is whom we meant, `host` whom we asked, `via` how.
+pub(super) fn distrusted(what: &str, who: &str, host: &str, via: &Way, why: Distrust) -> Step {
     match why {
         Distrust::Issuer(issuer) => Step::bad(
             what,
             format!(
-                "somebody opens TLS on the way: what came for {host} was issued by \"{issuer}\", not by {who}'s root"
+                "somebody opens TLS on the way ({via}): what came for {host} was issued by \"{issuer}\", not by {who}'s root"
             ),
             format!("exempt {host} from TLS inspection (a proxy or firewall does it), or correct where the name leads"),
         ),
