@@ -47,7 +47,8 @@ impl Known<'_> {
         let (id, host, port) = (&gateway.id, &gateway.host, gateway.port);
         let what = |step: &str| format!("gateway {id}: {step}");
         let Some(direct) = line::way(report, &what("way out"), self.egress, host, port).await else { return };
-        let here = if direct { self.name(report, &what("name"), host, port).await } else { None };
+        let by_udp = direct || self.config.web_proxy.direct_udp;
+        let here = if by_udp { self.name(report, &what("name"), host, port).await } else { None };
         if direct && here.is_none() {
             return;
         }
@@ -62,7 +63,7 @@ impl Known<'_> {
         report.add(tcp(&what("TCP"), self.egress, gateway, verifier.clone()).await);
         report.add(match here {
             Some(at) => udp(&what("QUIC"), gateway, at, verifier).await,
-            None => Step::skipped(what("QUIC"), "only TCP leads through a web proxy"),
+            None => Step::skipped(what("QUIC"), "only TCP leads through a web proxy (web_proxy.direct_udp)"),
         });
     }
 

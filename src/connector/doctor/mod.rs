@@ -58,7 +58,8 @@ fn prepare(report: &mut Report, args: &Args) -> Option<(ConnectorConfig, Egress)
     let read = config::load(&args.config).map_err(|error| error.to_string()).and_then(|config: ConnectorConfig| {
         config.agent().map_err(str::to_owned)?;
         config.dns().map_err(|error| error.to_string())?;
-        let egress = web_proxy::egress(&config).map_err(|error| format!("{error:#}"))?;
+        let egress = web_proxy::setup(&config).and_then(|setup| web_proxy::egress(setup, &config.user));
+        let egress = egress.map_err(|error| format!("{error:#}"))?;
         Ok((config, egress))
     });
     match read {
