@@ -237,8 +237,12 @@ impl Session {
         match slot.sending {
             Sending::Open if self.gone => return Write::Gone,
             Sending::Open => {}
-            // The other end takes nothing anyway.
-            Sending::Finished | Sending::Stopped => return Write::Finished,
+            Sending::Finished => return Write::Finished,
+            Sending::Stopped => {
+                // The other end takes nothing anyway.
+                slot.sending = Sending::Finished;
+                return Write::Finished;
+            }
         }
         slot.sending = Sending::Finished;
         let flags = if std::mem::take(&mut slot.owes_ack) { ACK | FIN } else { FIN };
