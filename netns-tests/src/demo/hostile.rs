@@ -11,13 +11,12 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     Options,
-    admin::items,
     report::Evidence,
     roles::START,
     step_start,
     world::{CONTROL, EDGE_LAN, GATEWAY, World},
 };
-use crate::{process::output, topology::Ns};
+use crate::{admin::items, process::output, topology::Ns};
 
 /// Connections per port.
 const CONNECTIONS: u32 = 40;

@@ -1,7 +1,5 @@
 //! The whole story in eleven steps on real programs; each step says what it observed, or the demo fails.
 
-mod admin;
-mod authority;
 mod confinement;
 pub mod hostile;
 mod hub;

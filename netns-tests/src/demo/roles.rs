@@ -9,12 +9,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::{
-    admin::CONTROL_PORT,
-    authority::{Authority, HOSTS},
-    world::{CONTROL, EDGE_LAN, GATEWAY, LINE_KBIT, Places},
-};
+use super::world::{CONTROL, EDGE_LAN, GATEWAY, HOSTS, LINE_KBIT, Places};
 use crate::{
+    admin::CONTROL_PORT,
+    authority::Authority,
     process::{Process, output},
     topology::Ns,
 };

@@ -12,12 +12,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{
-    admin::items,
     report::Evidence,
     step_start,
     world::{ROUNDUP_URL, World},
 };
-use crate::process::output;
+use crate::{admin::items, process::output};
 
 /// Acknowledged writes to wait for before the kill.
 const WRITES: usize = 12;

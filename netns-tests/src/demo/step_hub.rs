@@ -9,13 +9,13 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{
-    admin::{CONTROL_PORT, text},
     hub::{NAME, VENDOR_CLASS},
     peer::{Echo, Stream, now_ms},
     reach::{Answer, Knock, knock},
     report::Evidence,
     world::{CONTROL, EDGE_LAN, GATEWAY, USER, World},
 };
+use crate::admin::{CONTROL_PORT, TENANT, text};
 
 /// The name hubs check in at.
 const CHECKIN: &str = "checkin.acme.test";
@@ -119,7 +119,7 @@ pub(super) fn enrolled(world: &mut World, evidence: &mut Evidence) -> Result<()>
         // An image for somebody else's hubs: its pin is another authority's.
         std::fs::read_to_string(world.authority.root())?
     } else {
-        text(&world.admin.json(&["tenant", "show", super::admin::TENANT])?, "hub_root")?
+        text(&world.admin.json(&["tenant", "show", TENANT])?, "hub_root")?
     };
     world.hub.image(&code, &root)?;
     let lease = world.hub.lease()?;

@@ -10,7 +10,6 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{
-    admin::{TENANT, items, text},
     confinement,
     reach::{self, Answer, Knock},
     report::Evidence,
@@ -18,6 +17,7 @@ use super::{
     world::{CONNECTOR, FIREWALL, GATEWAY, ROUNDUP, World},
 };
 use crate::{
+    admin::{TENANT, items, text},
     probe::{LOAD_PORT, PROBE_PORT},
     process::output,
 };

@@ -9,8 +9,10 @@ use std::{
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use super::{Options, admin::Admin, authority::Authority, hub::Hub, peer::Echo, roles::Roles, step_line};
+use super::{Options, hub::Hub, peer::Echo, roles::Roles, step_line};
 use crate::{
+    admin::{Admin, CONTROL_PORT},
+    authority::Authority,
     browser::Browser,
     probe::{Measured, Servers},
     roundup::{self, Installed, Roundup},
@@ -40,6 +42,8 @@ pub(super) const ROUNDUP: Pair =
 /// Edge, on the hub LAN.
 pub(super) const EDGE_LAN: Pair = Pair(Ipv4Addr::new(10, 20, 0, 1), Ipv6Addr::new(0x2001, 0xdb8, 0x20, 0, 0, 0, 0, 1));
 
+/// Names in the gateway's certificate.
+pub(super) const HOSTS: [&str; 3] = ["login.acme.test", "roundup.acme.test", "feed.acme.test"];
 /// Where users open Roundup.
 pub(super) const ROUNDUP_URL: &str = "https://roundup.acme.test/roundup/";
 
@@ -114,11 +118,11 @@ impl World {
         let servers = Servers::start(&places.user, USER.0.into(), &logs)?;
         let echo = Echo::start(&options.demo, &places.user, &USER.sockets(Echo::PORT), &logs)?;
         let before = step_line::before(&places, &servers)?;
-        let authority = Authority::create(&folder.path().join("authority"))?;
+        let authority = Authority::create(&folder.path().join("authority"), &HOSTS)?;
         let browser = |name: &str| Browser::new(&places.user, &folder.path().join(name), authority.root());
         Ok(Self {
             roles: Roles::new(&options.sluice, folder.path(), options.broken)?,
-            admin: Admin::new(&options.sluice, &places.cloud, folder.path()),
+            admin: Admin::new(&options.sluice, &places.cloud, folder.path(), CONTROL.v4(CONTROL_PORT)),
             hub: Hub::new(&places.hub, &folder.path().join("hub"))?,
             bob: browser("bob")?,
             carol: browser("carol")?,

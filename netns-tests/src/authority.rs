@@ -13,20 +13,17 @@ use crate::process::succeed;
 
 /// The authority and the one certificate it has issued.
 #[derive(Debug)]
-pub(super) struct Authority {
+pub(crate) struct Authority {
     root: PathBuf,
     chain: PathBuf,
     key: PathBuf,
 }
 
-/// Names in the gateway's certificate.
-pub(super) const HOSTS: [&str; 3] = ["login.acme.test", "roundup.acme.test", "feed.acme.test"];
-
 impl Authority {
-    /// Makes both, good for two days.
-    pub(super) fn create(folder: &Path) -> Result<Self> {
+    /// Makes both, good for two days; the certificate is for `hosts`.
+    pub(crate) fn create(folder: &Path, hosts: &[&str]) -> Result<Self> {
         fs::create_dir_all(folder)?;
-        let names = HOSTS.map(|host| format!("DNS:{host}")).join(",");
+        let names = hosts.iter().map(|host| format!("DNS:{host}")).collect::<Vec<_>>().join(",");
         let openssl = |arguments: &[&str]| succeed(Command::new("openssl").args(arguments).current_dir(folder));
         let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
         let root = ["req", "-x509", "-days", "2", "-subj", "/CN=demo users", "-keyout", "root.key", "-out", "root.pem"];
@@ -57,17 +54,17 @@ impl Authority {
     }
 
     /// What browsers trust.
-    pub(super) fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Certificate chain for [`HOSTS`].
-    pub(super) fn chain(&self) -> &Path {
+    /// The gateway's certificate chain.
+    pub(crate) fn chain(&self) -> &Path {
         &self.chain
     }
 
     /// Its private key.
-    pub(super) fn key(&self) -> &Path {
+    pub(crate) fn key(&self) -> &Path {
         &self.key
     }
 }
