@@ -23,10 +23,11 @@ fn build(gateways: usize, connectors: usize) -> Site {
     Site::build(&cast(gateways, connectors)).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// Transport of the connection that new ordinary streams would take, as the connector tells it.
+/// Transport that new ordinary streams take, as the connector tells it: the youngest connection's.
 fn transport(health: &Value) -> Option<&str> {
-    let lanes = health["tunnels"].as_array()?.first()?["lanes"].as_array()?;
-    lanes.iter().find(|lane| lane["pair"] == "standard")?["transport"].as_str()
+    let connections = health["gateways"].as_array()?.first()?["connections"].as_array()?;
+    let ordinary = connections.iter().filter(|connection| connection["pair"] == "standard");
+    ordinary.min_by_key(|connection| connection["seconds"].as_u64())?["transport"].as_str()
 }
 
 fn wait_for(site: &mut Site, wanted: &str) {
