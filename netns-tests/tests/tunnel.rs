@@ -140,7 +140,7 @@ fn c5_a_killed_connector_loses_only_its_open_streams() {
 
 #[test]
 fn c2_a_line_that_is_down_for_five_seconds_comes_back() {
-    let mut site = build(1, 1);
+    let site = build(1, 1);
     site.places.firewall.ip(&["link", "set", "con0", "down"]).unwrap();
     thread::sleep(Duration::from_secs(5));
     site.places.firewall.ip(&["link", "set", "con0", "up"]).unwrap();
