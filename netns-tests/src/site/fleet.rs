@@ -112,7 +112,7 @@ impl Fleet {
         for site in ["dc-1", "dmz-1"] {
             admin.tenant(&["site", "add", site, "--name", site, "--time-zone", "Europe/Berlin"])?;
         }
-        let target = ["--site", "dc-1", "--target", "tcp:files.dc.acme.test:8080", "--network", "10.30.0.0/24"];
+        let target = ["--site", "dc-1", "--target", "tcp:files.dc.acme.test:8080", "--network", "10.31.0.0/24"];
         admin.tenant(&[&["resource", "add", "files", "--for-users"], &target[..]].concat())?;
         let place = ["--host", "files.acme.test", "--resource", "files", "--group", "staff"];
         admin.tenant(&[&["app", "add", "files", "--name", "Files"], &place[..]].concat())?;

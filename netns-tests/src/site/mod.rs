@@ -115,9 +115,9 @@ impl Site {
         }
         fs::write(root.join("big"), &big)?;
         let mut server = self.places.app.command("/usr/bin/python3");
-        server.args(["-m", "http.server", "8080", "--bind", "10.30.0.20", "--directory"]).arg(&root);
+        server.args(["-m", "http.server", "8080", "--bind", "10.31.0.20", "--directory"]).arg(&root);
         let mut server = Process::start("app", server, &self.logs())?;
-        server.wait_for_port(&self.places.app, "10.30.0.20:8080".parse()?, PATIENCE)?;
+        server.wait_for_port(&self.places.app, "10.31.0.20:8080".parse()?, PATIENCE)?;
         Ok(server)
     }
 
@@ -270,4 +270,18 @@ impl Site {
     pub fn no_errors(&self) -> Result<()> {
         self.fleet.no_errors()
     }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // A failed test's only witnesses.
+            eprint_tails(&self.fleet.tails());
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a test harness talks to its terminal")]
+fn eprint_tails(tails: &str) {
+    eprintln!("{tails}");
 }

@@ -38,7 +38,7 @@ pub struct Places {
     /// Between the Internet and the data centre: masquerades, lets connections out and none in. Device `eth0` is outside,
     /// bridge `br0` inside.
     pub firewall: Ns,
-    /// The application, 10.30.0.20.
+    /// The application, 10.31.0.20.
     pub app: Ns,
     /// A host for a web proxy, 10.30.0.30, `proxy.corp.test`.
     pub proxy: Ns,
@@ -126,6 +126,12 @@ impl Places {
             ns.address("eth0", address)?;
             ns.route("default", "10.30.0.1")?;
         }
+        // Applications have a network of their own, which no change of a connector's address towards the outside touches.
+        for (ns, address) in
+            [(self.connector(0), "10.31.0.10/24"), (self.connector(1), "10.31.0.11/24"), (&self.app, "10.31.0.20/24")]
+        {
+            ns.address("eth0", address)?;
+        }
         firewall.nft(RULES)
     }
 
@@ -145,7 +151,7 @@ impl Places {
         }
         for connector in &self.connectors {
             connector.hosts(&[
-                (Ipv4Addr::new(10, 30, 0, 20).into(), "files.dc.acme.test"),
+                (Ipv4Addr::new(10, 31, 0, 20).into(), "files.dc.acme.test"),
                 (Ipv4Addr::new(10, 30, 0, 30).into(), "proxy.corp.test"),
             ])?;
         }
