@@ -6,7 +6,7 @@
 use std::{path::Path, thread, time::Duration};
 
 use serde_json::Value;
-use sluice_netns_tests::site::{BIG, Cast, NodeKind, Outcome, Site};
+use sluice_netns_tests::site::{BIG, Cast, KerberosProxy, NodeKind, Outcome, Site};
 
 /// A moment in which nothing should have happened.
 const MOMENT: Duration = Duration::from_secs(2);
@@ -58,12 +58,18 @@ fn nft(site: &Site, script: &str) {
     site.places.firewall.nft(script).unwrap();
 }
 
+/// Before any node starts: what may not leave the site.
+fn filter(site: &Site, script: &str) -> anyhow::Result<String> {
+    site.places.firewall.nft(script)?;
+    Ok(String::new())
+}
+
 const NO_UDP: &str = "add rule inet site out meta l4proto udp drop\n";
 const ALL: &str = "flush chain inet site out\n";
 
 #[test]
 fn c2_udp_blocked_means_tcp_and_quic_comes_when_it_is_let_through() {
-    let mut site = Site::prepare(&cast(1, 1), |site| site.places.firewall.nft(NO_UDP), "").unwrap();
+    let mut site = Site::prepare(&cast(1, 1), |site| filter(site, NO_UDP)).unwrap();
     site.wait_for_page(0).unwrap();
     wait_for(&mut site, "tcp");
     let mut download = site.download(0, 30).unwrap();
@@ -83,7 +89,7 @@ fn c2_only_443_outwards_is_needed() {
                 add rule inet site out meta l4proto udp udp dport 443 accept\n\
                 add rule inet site out meta l4proto tcp tcp dport 8443 accept\n\
                 add rule inet site out counter drop\n";
-    let mut site = Site::prepare(&cast(1, 1), |site| site.places.firewall.nft(only), "").unwrap();
+    let mut site = Site::prepare(&cast(1, 1), |site| filter(site, only)).unwrap();
     site.wait_for_page(0).unwrap();
     site.no_errors().unwrap();
 }
@@ -192,9 +198,9 @@ fn c2_a_path_of_1280_bytes_carries_everything() {
         let narrow = |site: &Site| {
             site.places.core.ip(&["link", "set", "fw0", "mtu", "1280"])?;
             site.places.firewall.ip(&["link", "set", "eth0", "mtu", "1280"])?;
-            site.places.firewall.nft(script)
+            filter(site, script)
         };
-        let mut site = Site::prepare(&cast(1, 1), narrow, "").unwrap();
+        let mut site = Site::prepare(&cast(1, 1), narrow).unwrap();
         site.wait_for_page(0).unwrap();
         wait_for(&mut site, if script == ALL { "quic" } else { "tcp" });
         let download = site.download(0, 1).unwrap();
@@ -202,4 +208,26 @@ fn c2_a_path_of_1280_bytes_carries_everything() {
         assert!(download.is_whole(&big).unwrap(), "the big file did not come whole over 1,280 bytes ({script})");
         site.no_errors().unwrap();
     }
+}
+
+#[test]
+fn c3_where_only_a_kerberos_proxy_gets_out_the_tunnel_goes_through_it() {
+    let mut proxy = None;
+    let only = "add rule inet site out ip saddr != 10.30.0.30 drop\nadd rule inet site out meta l4proto udp drop\n";
+    let mut site = Site::prepare(&cast(1, 1), |site| {
+        filter(site, only)?;
+        let started = KerberosProxy::start(&site.places.proxy, &site.folder().join("proxy"), &site.logs())?;
+        Ok(proxy.insert(started).section())
+    })
+    .unwrap();
+    site.wait_for_page(0).unwrap();
+    wait_for(&mut site, "tcp");
+    let download = site.download(0, 1).unwrap();
+    let big = site.big();
+    assert!(download.is_whole(&big).unwrap(), "the big file did not come whole through the proxy");
+    site.no_errors().unwrap();
+    site.stop(NodeKind::Connector(0)).unwrap();
+    let log = proxy.unwrap().log();
+    let tunnel = log.lines().find(|line| line.contains("CONNECT gw0.acme.test:443"));
+    assert!(tunnel.is_some_and(|line| line.contains("robot@CORP.TEST")), "{log}");
 }

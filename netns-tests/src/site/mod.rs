@@ -4,6 +4,7 @@
 mod fleet;
 mod places;
 mod traffic;
+mod web_proxy;
 
 use std::{
     fs,
@@ -21,6 +22,7 @@ pub use self::{
     fleet::NodeKind,
     places::{APP_HOSTS, Places},
     traffic::{Fetch, Outcome, Pulse},
+    web_proxy::KerberosProxy,
 };
 use crate::{
     admin::{Admin, CONTROL_PORT},
@@ -68,18 +70,18 @@ impl Site {
     /// # Errors
     /// Not root, or a program does not come up.
     pub fn build(cast: &Cast<'_>) -> Result<Self> {
-        Self::prepare(cast, |_| Ok(()), "").and_then(|mut site| {
+        Self::prepare(cast, |_| Ok(String::new())).and_then(|mut site| {
             site.wait_for_page(0)?;
             Ok(site)
         })
     }
 
-    /// As [`Self::build`], with something done to the places before any node starts, and `connector` added to every
+    /// As [`Self::build`], with something done to the places before any node starts; what it gives is added to every
     /// connector's configuration. Does not wait for the tunnel.
     ///
     /// # Errors
     /// As [`Self::build`].
-    pub fn prepare(cast: &Cast<'_>, before: impl FnOnce(&Self) -> Result<()>, connector: &str) -> Result<Self> {
+    pub fn prepare(cast: &Cast<'_>, before: impl FnOnce(&Self) -> Result<String>) -> Result<Self> {
         let mut topology = Topology::new()?;
         let places = Places::build(&mut topology).context("cannot build the namespaces")?;
         let folder = roundup::work_folder()?;
@@ -89,14 +91,14 @@ impl Site {
         let admin = Admin::new(cast.sluice, &places.cloud, folder.path(), CONTROL.v4(CONTROL_PORT));
         let mut site = Self { fleet, admin, app: None, places, authority, _topology: topology, folder };
         site.app = Some(site.start_app()?);
-        before(&site)?;
+        let connector = before(&site)?;
         site.fleet.start_control(&site.places, &site.admin)?;
         site.fleet.describe(&site.admin, PASSWORD)?;
         for number in 0..cast.gateways {
             site.fleet.join_gateway(&site.places, &site.admin, &site.authority, number)?;
         }
         for number in 0..cast.connectors {
-            site.fleet.join_connector(&site.places, &site.admin, number, connector)?;
+            site.fleet.join_connector(&site.places, &site.admin, number, &connector)?;
         }
         Ok(site)
     }
