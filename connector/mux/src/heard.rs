@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::quic::Closing;
+use crate::{quic::Closing, rest};
 
 /// Counters of one connection. Both only grow; a clone reads the same ones, and neither keeps the connection open.
 #[derive(Clone, Debug)]
@@ -105,12 +105,18 @@ impl<T> Metered<T> {
 }
 
 impl Metered<Shared> {
-    /// Counts what passes through a socket and asks its kernel what has been acknowledged. TLS goes on top.
+    /// Counts what passes through a socket and asks its kernel what has been acknowledged. TLS goes on top. After a
+    /// rest the socket's congestion control starts over, as long as the socket lives.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     #[must_use]
     pub fn over_tcp(tcp: TcpStream) -> (Self, Heard) {
         let tcp = Arc::new(tcp);
         let kernel = Arc::downgrade(&tcp);
-        Self::with(Shared(tcp), kernel)
+        let (metered, heard) = Self::with(Shared(tcp), kernel.clone());
+        tokio::spawn(rest::watch(kernel, heard.clone()));
+        (metered, heard)
     }
 }
 

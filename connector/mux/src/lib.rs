@@ -9,6 +9,7 @@ mod datagrams;
 mod frame;
 mod heard;
 pub mod quic;
+mod rest;
 mod stream;
 mod tcp;
 mod yamux;
