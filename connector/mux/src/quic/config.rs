@@ -10,6 +10,8 @@ use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use sluice_connector_wire::ALPN_TUNNEL;
 use thiserror::Error;
 
+use super::congestion::ByDistance;
+
 /// Streams that a gateway may have open on one connection. A server's own limit lies below it.
 pub const GATEWAY_STREAMS: u32 = 256;
 /// Streams that an agent may have open: its line.
@@ -39,7 +41,7 @@ const INCOMING_BYTES: (u64, u64) = (64 * 1024, 4 * 1024 * 1024);
 /// How long a stranger has to come back with a Retry token.
 const RETRY_LIFE: Duration = Duration::from_secs(10);
 /// Assumed until it is measured; a lost first packet is repeated after three times this.
-const FIRST_RTT: Duration = Duration::from_millis(100);
+pub(super) const FIRST_RTT: Duration = Duration::from_millis(100);
 
 /// The TLS settings given do not do for QUIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -107,6 +109,7 @@ fn transport(peer_streams: u32) -> TransportConfig {
         .initial_rtt(FIRST_RTT)
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MILLIS))))
+        .congestion_controller_factory(Arc::new(ByDistance))
         .allow_spin(false);
     config
 }
