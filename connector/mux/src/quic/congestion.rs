@@ -25,7 +25,11 @@ pub(super) struct ByDistance;
 
 impl ControllerFactory for ByDistance {
     fn build(self: Arc<Self>, now: Instant, mtu: u16) -> Box<dyn Controller> {
-        Box::new(Chosen { control: Box::new(Cubic::new(Arc::new(CubicConfig::default()), now, mtu)), mtu, known: false })
+        Box::new(Chosen {
+            control: Box::new(Cubic::new(Arc::new(CubicConfig::default()), now, mtu)),
+            mtu,
+            known: false,
+        })
     }
 }
 
