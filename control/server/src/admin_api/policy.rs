@@ -242,3 +242,24 @@ pub(super) async fn sign(
     }
     Err(ApiError::conflict())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn c5_a_list_that_ends_soon_says_so_in_words() {
+        let (connector, now) = ("dc-1".parse().unwrap(), UnixTime(1_800_000_000));
+        let view = |left: Option<i64>, waits| {
+            let list = left.map(|left| (7, UnixTime(now.0.saturating_add_signed(left))));
+            let view = list_view(&connector, list, waits, now);
+            (view.state, view.words)
+        };
+        assert_eq!(view(Some(5 * 86_400 + 7_200), false), ("good".into(), "good for 5 d 2 h".into()));
+        let (state, words) = view(Some(90_000), true);
+        assert!(state == "soon" && words.starts_with("ends in 25 h") && words.contains("policy sign"), "{words}");
+        assert_eq!(view(Some(-120), false).1, "ended 2 min ago: no new streams");
+        assert_eq!(view(None, true).0, "none");
+    }
+}

@@ -82,6 +82,32 @@ async fn an_administrator_signs_in_looks_and_revokes() {
 }
 
 #[tokio::test]
+async fn c5_g7_resources_show_their_rules_exceptions_and_who_signs() {
+    let (world, owner) = World::owned().await;
+    let [acme, ..] = world.two_tenants(&owner).await;
+    let resource = json!({
+        "id": "sql", "site": "branch", "target": "udp:db.sql.test:1433", "hosts": "*.sql.test", "ports": "1433-1434",
+        "times": ["mon-fri 06:00-18:00"], "for_control": true
+    });
+    world.good("POST", "/tenants/acme/resources", &acme, resource).await;
+    let exception = json!({
+        "site": "branch", "target": "tcp:pump.test:22", "callers": ["control"], "seconds": 60, "why": "<b>repair</b>"
+    });
+    world.good("POST", "/tenants/acme/exceptions", &acme, exception).await;
+    let held = sign_in(&world, &acme).await;
+    let (status, _, page) = send(&world, "GET", "/t/acme/resources", &held, None).await;
+    assert_eq!(status, StatusCode::OK);
+    for shown in ["udp:db.sql.test:1433", "*.sql.test", "1433-1434", "mon-fri 06:00-18:00", "tcp:pump.test:22"] {
+        assert!(page.contains(shown), "{shown} is not on the page: {page}");
+    }
+    assert!(page.contains("held by control") && !page.contains("<b>repair"));
+    world.later(60);
+    let (_, _, page) = send(&world, "GET", "/t/acme/resources", &held, None).await;
+    assert!(!page.contains("pump.test"), "an exception that is over is shown");
+    assert_eq!(send(&world, "GET", "/t/other/resources", &held, None).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn without_a_session_or_in_another_tenant_nothing_shows() {
     let (world, owner) = World::owned().await;
     let [acme, ..] = world.two_tenants(&owner).await;
