@@ -18,7 +18,7 @@ use std::{
 use anyhow::Context;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use sluice_connector_agent::{Outward, WayOut};
+use sluice_connector_agent::{Outward, Reaching, WayOut};
 use sluice_connector_egress::{
     Connected, Egress, Explanation, Guard, Io, Setup,
     worker::{self, Kind, Spawner, Workers},
@@ -121,9 +121,13 @@ pub(crate) struct ToGateways {
 }
 
 impl WayOut for ToGateways {
-    fn reach<'a>(&'a self, gateway: &'a GatewayEndpoint, pair: ClassPair) -> BoxFuture<'a, anyhow::Result<Outward>> {
+    fn reach<'a>(&'a self, gateway: &'a GatewayEndpoint, pair: ClassPair) -> Reaching<'a> {
         Box::pin(async move {
             let (host, port) = (gateway.host.clone(), gateway.port);
+            if self.egress.explain(&host, port).await?.ways == [Way::Direct] {
+                // The agent resolves with the servers that its file names.
+                return Ok(None);
+            }
             let Connected { io, via } =
                 self.egress.connect(&host, port, Guard::Gateways, Instant::now() + PATIENCE).await?;
             let how = via.to_string();
@@ -134,7 +138,7 @@ impl WayOut for ToGateways {
             let words = move |error: &io::Error| {
                 Egress::interception(&via, &host, port, error).map(|failure| failure.to_string())
             };
-            Ok(outward.explaining(Box::new(words)))
+            Ok(Some(outward.explaining(Box::new(words))))
         })
     }
 

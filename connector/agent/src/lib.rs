@@ -35,7 +35,7 @@ use tokio::{
 use crate::{board::Board, ledger::Ledger, position::PositionFile};
 pub use status::{About, GatewayHealth, Health, Heard, LegHealth, ListHealth, serve_status};
 
-pub use crate::link::{BoxedIo, Io, LaneStatus, LinkStatus, Outward, TlsWords, TunnelStatus, WayOut};
+pub use crate::link::{BoxedIo, Io, LaneStatus, LinkStatus, Outward, Reaching, TlsWords, TunnelStatus, WayOut};
 pub use crate::resolve::{BadDns, DnsServer, DnsSettings, DnsSuffix, Resolver};
 
 /// How often refusals that were counted instead of logged are summed up in the log.
@@ -91,6 +91,10 @@ pub struct Limits {
     pub pause_min: Duration,
     /// Longest such pause: 30 s.
     pub pause_max: Duration,
+    /// First pause before QUIC is tried again while on TCP: 15 s. It doubles up to `probe_max`, and is spread.
+    pub probe_min: Duration,
+    /// Longest such pause: 10 min.
+    pub probe_max: Duration,
     /// Spent tokens remembered per caller: 65,536.
     pub spent_per_caller: usize,
 }
@@ -108,6 +112,8 @@ impl Default for Limits {
             drain: Duration::from_secs(30),
             pause_min: Duration::from_millis(500),
             pause_max: Duration::from_secs(30),
+            probe_min: Duration::from_secs(15),
+            probe_max: Duration::from_secs(600),
             spent_per_caller: SPENT_PER_CALLER,
         }
     }
@@ -143,9 +149,9 @@ struct Shared {
     streams: Arc<Semaphore>,
     ledger: Arc<Ledger>,
     board: Arc<Board>,
-    resolver: Arc<Resolver>,
-    /// How gateways' TCP ports are reached.
-    way_out: Arc<dyn WayOut>,
+    resolver: Resolver,
+    /// How gateways' TCP ports are reached, if not directly.
+    way_out: Option<Arc<dyn WayOut>>,
     /// Nodes that the state feed takes the right to a tunnel.
     locked: watch::Sender<BTreeSet<NodeId>>,
     overview: link::Overview,
@@ -177,11 +183,7 @@ impl Agent {
         let kept = position.read().context("reading the stored allow-list position")?;
         let keeper = AllowListKeeper::new(tenant.clone(), id.clone(), pieces.policy_thumbprint.clone(), kept);
         let gatekeeper = Gatekeeper::new(keeper, pieces.limits.spent_per_caller, now());
-        let resolver = Arc::new(Resolver::new(&pieces.dns, pieces.limits.resolving, pieces.limits.resolve)?);
-        let way_out = way_out.unwrap_or_else(|| {
-            let (networks, limit) = (pieces.gateway_networks.clone(), pieces.limits.handshake);
-            Arc::new(link::Direct { resolver: resolver.clone(), networks, limit })
-        });
+        let resolver = Resolver::new(&pieces.dns, pieces.limits.resolving, pieces.limits.resolve)?;
         let shared = Shared {
             gatekeeper: Mutex::new(gatekeeper),
             position,

@@ -75,6 +75,8 @@ fn pace(limits: &Limits) -> Pace {
         attempt: limits.handshake * 2,
         pause_min: limits.pause_min,
         pause_max: limits.pause_max,
+        probe_min: limits.probe_min,
+        probe_max: limits.probe_max,
         drain: limits.drain,
         ..Pace::default()
     }

@@ -25,8 +25,7 @@ use crate::{Shared, ledger::Way};
 
 pub(crate) use overview::Overview;
 pub use overview::{LaneStatus, LinkStatus, TunnelStatus};
-pub(crate) use way_out::Direct;
-pub use way_out::{BoxedIo, Io, Outward, TlsWords, WayOut};
+pub use way_out::{BoxedIo, Io, Outward, Reaching, TlsWords, WayOut};
 
 /// How often to look whether a tunnel's task has panicked.
 const CHECK_EVERY: Duration = Duration::from_secs(5);

@@ -14,7 +14,10 @@ use sluice_node_identity::{NodeId, Principal, Role, SpiffeId};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::{quic, way_out::permitted};
+use super::{
+    quic,
+    way_out::{directly, permitted},
+};
 use crate::{Shared, board::Hurdle, now};
 
 /// A connection whose other end is the gateway that was meant.
@@ -58,7 +61,14 @@ pub(super) async fn prove(
 
 async fn over_tcp(shared: &Shared, endpoint: &GatewayEndpoint, pair: ClassPair) -> anyhow::Result<Proved> {
     let limits = &shared.pieces.limits;
-    let outward = shared.way_out.reach(endpoint, pair).await?;
+    let led = match &shared.way_out {
+        Some(way_out) => way_out.reach(endpoint, pair).await.context(Hurdle::Connect)?,
+        None => None,
+    };
+    let outward = match led {
+        Some(outward) => outward,
+        None => directly(shared, endpoint, pair).await?,
+    };
     let host = ServerName::try_from(endpoint.host.clone()).context("the gateway's host is no name or address")?;
     let config = Arc::new(client_tls(shared, &endpoint.id)?);
     let tls = timeout(limits.handshake, TlsConnector::from(config).connect(host, outward.io))
@@ -80,7 +90,9 @@ async fn over_tcp(shared: &Shared, endpoint: &GatewayEndpoint, pair: ClassPair) 
 
 /// Always directly: no web proxy carries UDP.
 async fn over_quic(shared: &Shared, endpoint: &GatewayEndpoint, own: &quinn::Endpoint) -> anyhow::Result<Proved> {
-    if let Some(why) = shared.way_out.no_udp(endpoint).await {
+    if let Some(way_out) = &shared.way_out
+        && let Some(why) = way_out.no_udp(endpoint).await
+    {
         return Err(anyhow!(why).context(Hurdle::Connect));
     }
     let addresses = permitted(&shared.resolver, &shared.pieces.gateway_networks, endpoint).await?;

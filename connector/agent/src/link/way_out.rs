@@ -3,8 +3,6 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
 };
 
 use anyhow::Context;
@@ -21,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    Shared,
     board::Hurdle,
     dial::{connect, keep_tunnel_alive},
     resolve::Resolver,
@@ -69,13 +68,14 @@ impl Outward {
     }
 }
 
-/// The way to gateways' TCP ports. What it leads to is proved afterwards by TLS.
+/// The way to gateways' TCP ports, through whatever lies between. What it leads to is proved afterwards by TLS.
 pub trait WayOut: Send + Sync {
-    /// Opens a connection for `pair` to the gateway's port. It is dropped when it takes too long.
+    /// Opens a connection for `pair` to the gateway's port; `None`: the agent shall go directly. It is dropped when it
+    /// takes too long.
     ///
     /// # Errors
     /// In words for operators.
-    fn reach<'a>(&'a self, gateway: &'a GatewayEndpoint, pair: ClassPair) -> BoxFuture<'a, anyhow::Result<Outward>>;
+    fn reach<'a>(&'a self, gateway: &'a GatewayEndpoint, pair: ClassPair) -> Reaching<'a>;
 
     /// Why the gateway may not be dialled over UDP, which goes around every proxy; `None`: it may.
     fn no_udp<'a>(&'a self, _gateway: &'a GatewayEndpoint) -> BoxFuture<'a, Option<String>> {
@@ -83,22 +83,15 @@ pub trait WayOut: Send + Sync {
     }
 }
 
-/// Without any proxy.
-pub(crate) struct Direct {
-    pub(crate) resolver: Arc<Resolver>,
-    pub(crate) networks: Vec<IpNetwork>,
-    pub(crate) limit: Duration,
-}
+/// What [`WayOut::reach`] gives.
+pub type Reaching<'a> = BoxFuture<'a, anyhow::Result<Option<Outward>>>;
 
-impl WayOut for Direct {
-    fn reach<'a>(&'a self, gateway: &'a GatewayEndpoint, pair: ClassPair) -> BoxFuture<'a, anyhow::Result<Outward>> {
-        Box::pin(async move {
-            let addresses = permitted(&self.resolver, &self.networks, gateway).await?;
-            let tcp =
-                timeout(self.limit, connect(&addresses)).await.context("connecting to the gateway took too long")?;
-            Ok(Outward::over_tcp(tcp.context("connecting to the gateway")?, pair, "direct".to_owned()))
-        })
-    }
+/// Connects to a gateway without anything between.
+pub(super) async fn directly(shared: &Shared, gateway: &GatewayEndpoint, pair: ClassPair) -> anyhow::Result<Outward> {
+    let addresses = permitted(&shared.resolver, &shared.pieces.gateway_networks, gateway).await?;
+    let connecting = timeout(shared.pieces.limits.handshake, connect(&addresses)).await;
+    let tcp = connecting.context("no answer in time").context(Hurdle::Connect)?.context(Hurdle::Connect)?;
+    Ok(Outward::over_tcp(tcp, pair, "direct".to_owned()))
 }
 
 /// Where a gateway may be dialled. Its place comes from the document, so it passes the same guard as every other dial.

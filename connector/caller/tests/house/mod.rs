@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests; each file uses a part")]
 
 pub(crate) mod dns;
+pub(crate) mod doors;
 pub(crate) mod double;
 pub(crate) mod evil;
 
