@@ -29,9 +29,9 @@ pub enum Action {
         /// Counts the tunnel's sessions.
         session: u64,
     },
-    /// Drop it; report nothing more of it.
+    /// Drop it; report nothing more of it. It has not said hello, or the gateway never answered.
     Cancel(LinkId),
-    /// Say that no new streams are wanted on it.
+    /// Say that no new streams are wanted on it, whether or not the gateway has answered its hello.
     Retire(LinkId),
     /// Close it, streams or not, and report [`super::Event::Ended`].
     Close(LinkId),

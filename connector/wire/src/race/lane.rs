@@ -70,7 +70,7 @@ impl Lane {
         (self.race_at, self.second, self.probe_at) = (None, None, None);
         match transport {
             Transport::Quic => {
-                self.cancel_attempts(desk);
+                self.give_up_attempts(desk);
                 desk.memory.remember(self.network, Transport::Quic, desk.now);
             }
             Transport::Tcp if self.links.attempting(Transport::Quic) => {}
@@ -133,13 +133,10 @@ impl Lane {
 
     /// The gateway opens no more streams on it.
     pub(super) fn leaving(&mut self, id: LinkId, desk: &mut Desk<'_>) {
-        let Some(link) = self.links.find(id) else { return };
-        if link.is_attempt() {
-            desk.act(Action::Cancel(id));
-            self.ended(id, desk);
-        } else if link.is_in_use() {
-            link.enter(Phase::Leaving, desk.now);
-            self.cancel_attempts(desk);
+        let Some(link) = self.links.find(id).filter(|link| link.gets_streams()) else { return };
+        link.enter(Phase::Leaving, desk.now);
+        if self.drain_until.is_none() && self.links.in_use().is_none() {
+            self.give_up_attempts(desk);
             (self.second, self.probe_at) = (None, None);
             self.race_at = Some(desk.now + desk.spread.over(desk.pace.leaving));
         }
@@ -159,7 +156,7 @@ impl Lane {
             return;
         }
         self.network = network;
-        self.cancel_attempts(desk);
+        self.give_up_attempts(desk);
         (self.second, self.probe_at, self.quic_held_until) = (None, None, None);
         self.probe.reset();
         if self.links.any_quic() {
@@ -198,7 +195,7 @@ impl Lane {
         }
         self.drain_until = Some(desk.now + desk.pace.drain);
         (self.race_at, self.second, self.probe_at) = (None, None, None);
-        self.cancel_attempts(desk);
+        self.give_up_attempts(desk);
         for id in self.links.ids(|link| link.is_in_use() || link.phase == Phase::Leaving) {
             self.retire(id, desk);
         }
@@ -218,10 +215,14 @@ impl Lane {
         }
     }
 
-    fn cancel_attempts(&mut self, desk: &mut Desk<'_>) {
-        for id in self.links.ids(Link::is_attempt) {
+    /// Those that have said hello may have been given streams already: they finish these.
+    fn give_up_attempts(&mut self, desk: &mut Desk<'_>) {
+        for id in self.links.ids(|link| link.phase == Phase::Dialling) {
             self.links.remove(id);
             desk.act(Action::Cancel(id));
+        }
+        for id in self.links.ids(|link| link.phase == Phase::Greeting) {
+            self.retire(id, desk);
         }
     }
 }

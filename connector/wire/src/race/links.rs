@@ -45,6 +45,11 @@ impl Link {
         matches!(self.phase, Phase::Up | Phase::Stale)
     }
 
+    /// The gateway knows it and was not told otherwise.
+    pub(super) const fn gets_streams(&self) -> bool {
+        matches!(self.phase, Phase::Greeting | Phase::Up | Phase::Stale)
+    }
+
     const fn is_finishing(&self) -> bool {
         matches!(self.phase, Phase::Leaving | Phase::Retired)
     }

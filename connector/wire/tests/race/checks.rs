@@ -54,13 +54,15 @@ impl Checks {
 
     pub(crate) fn up(&mut self, id: LinkId, now: Duration) {
         let noted = self.links.get_mut(&id).unwrap();
-        assert_eq!(noted.stage, Stage::Greeting);
-        (noted.stage, noted.empty_since) = (Stage::Up, now);
+        // One that was retired meanwhile stays so.
+        if noted.stage == Stage::Greeting {
+            (noted.stage, noted.empty_since) = (Stage::Up, now);
+        }
     }
 
     pub(crate) fn leaving(&mut self, id: LinkId, now: Duration) {
         let noted = self.links.get_mut(&id).unwrap();
-        if noted.stage == Stage::Up {
+        if matches!(noted.stage, Stage::Greeting | Stage::Up) {
             (noted.stage, noted.empty_since) = (Stage::Finishing, now);
         }
     }
@@ -84,13 +86,15 @@ impl Checks {
             Action::Cancel(id) => {
                 let gone = self.links.remove(id).unwrap();
                 assert!(matches!(gone.stage, Stage::Dialling | Stage::Greeting), "only attempts are cancelled");
+                assert_eq!(gone.streams, 0, "cancelled with streams");
             }
             Action::Retire(id) => {
                 let (pair, stage) = (self.links[id].pair, self.links[id].stage);
-                assert!(matches!(stage, Stage::Up | Stage::Finishing));
+                assert!(matches!(stage, Stage::Greeting | Stage::Up | Stage::Finishing));
                 let others = self.links.iter().filter(|(other, _)| *other != id);
                 let proved = others.into_iter().any(|(_, other)| other.pair == pair && other.stage == Stage::Up);
-                assert!(proved || self.stopping, "a connection is given up before another one is proved");
+                let unproved = stage == Stage::Greeting;
+                assert!(proved || unproved || self.stopping, "a connection is given up before another one is proved");
                 let noted = self.links.get_mut(id).unwrap();
                 (noted.stage, noted.empty_since) = (Stage::Finishing, now);
             }

@@ -32,7 +32,7 @@ fn pause() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn c2_whatever_the_world_does_the_tunnel_keeps_its_promises_and_comes_back(

@@ -59,6 +59,7 @@ pub(crate) struct Real {
     gateway: u64,
     pub(crate) liveness: Option<Liveness>,
     received: u64,
+    answered: bool,
     pub(crate) broken_since: Option<Duration>,
 }
 
@@ -272,6 +273,7 @@ impl World {
         real.gateway = gateway;
         let (transport, here) = (real.transport, usize::from(self.network));
         if self.passes(&self.links[&id]) && self.open {
+            self.links.get_mut(&id).unwrap().broken_since = None;
             self.tell(Event::Reached(id));
         } else if transport == Transport::Tcp && self.link && (self.tcp[here] == Tcp::Refused || !self.open) {
             self.end(id);
@@ -299,13 +301,11 @@ impl World {
         }
         let Some(real) = self.links.get_mut(&id) else { return };
         real.received += 1;
-        if let Some(liveness) = &mut real.liveness {
-            return liveness.pong(number, now).unwrap();
+        real.liveness.as_mut().unwrap().pong(number, now).unwrap();
+        if !std::mem::replace(&mut real.answered, true) {
+            self.checks.up(id, now);
+            self.tell(Event::Up(id));
         }
-        real.liveness = Some(Liveness::new(now));
-        self.checks.up(id, now);
-        self.after(Duration::ZERO, Happens::Tick(id));
-        self.tell(Event::Up(id));
     }
 
     fn tell(&mut self, event: Event) {
@@ -321,7 +321,16 @@ impl World {
         match action {
             Action::Dial { link, pair, transport } => {
                 let (bound, gateway) = (self.network, self.gateway);
-                let real = Real { pair, transport, bound, gateway, liveness: None, received: 0, broken_since: None };
+                let real = Real {
+                    pair,
+                    transport,
+                    bound,
+                    gateway,
+                    liveness: None,
+                    received: 0,
+                    answered: false,
+                    broken_since: None,
+                };
                 self.links.insert(link, real);
                 let takes = match transport {
                     Transport::Quic => self.delay * 2,
@@ -329,7 +338,10 @@ impl World {
                 };
                 self.after(takes, Happens::Dialled(link));
             }
-            Action::Greet { link, .. } => self.after(self.delay * 2, Happens::Pong(link, 0)),
+            Action::Greet { link, .. } => {
+                self.links.get_mut(&link).unwrap().liveness = Some(Liveness::new(self.now));
+                self.after(Duration::ZERO, Happens::Tick(link));
+            }
             Action::Cancel(link) => drop(self.links.remove(&link)),
             Action::Retire(_) => {}
             Action::Close(link) => self.after(Duration::from_millis(10), Happens::Ended(link)),
