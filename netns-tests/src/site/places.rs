@@ -140,10 +140,8 @@ impl Places {
         let control = "node.sluice.test console.sluice.test pages.sluice.test";
         for ns in self.gateways.iter().chain(&self.connectors).chain([&self.cloud, &self.proxy]) {
             ns.hosts(&[(CONTROL.0.into(), control)])?;
-            let mut number = 0;
-            for gateway in GATEWAYS {
+            for (number, gateway) in GATEWAYS.into_iter().enumerate() {
                 ns.hosts(&[(gateway.0.into(), &format!("gw{number}.acme.test"))])?;
-                number += 1;
             }
         }
         for (user, gateway) in self.users.iter().zip(GATEWAYS) {
