@@ -104,6 +104,15 @@ fn c5_a_killed_stream_ends_within_a_second_and_is_audited() {
     assert_eq!(kills.len(), 1, "{audit}");
     assert_eq!(kills[0]["subject"], format!("stream/{}", stream["stream"].as_str().unwrap()));
     // What is new goes on.
+    // What is refused says as much: this one by the dial guard, for the rule names no network.
+    world.curl("bob", &["https://hidden.acme.test/"]);
+    world.line("connector", "stream refused");
+    let log = world.log("connector");
+    let line = log.lines().find(|line| line.contains("stream refused") && line.contains("hidden")).unwrap();
+    for word in ["subject=\"user/bob\"", "caller=\"gateway\"", "resource=hidden", "rule=", "code=\"target_forbidden\""]
+    {
+        assert!(line.contains(word), "{word} not in {line}");
+    }
     let again = world.curl("bob", &["https://wiki.acme.test/again"]);
     assert!(again.contains("seen by the app"), "{again}");
 }

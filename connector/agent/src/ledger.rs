@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use sluice_connector_wire::{ClassPair, Granted, Refusal, StreamKind, Transport};
+use sluice_connector_wire::{ClassPair, Granted, Refusal, StreamClaims, StreamKind, Transport};
 use sluice_node_identity::{LiveStream, LiveStreams, NodeId, ResourceId, STREAMS_TOLD, StreamId, UnixTime};
 use tokio::sync::{Notify, watch};
 
@@ -59,6 +59,13 @@ pub(crate) struct Way<'a> {
     pub(crate) gateway: &'a NodeId,
     pub(crate) transport: Transport,
     pub(crate) pair: ClassPair,
+}
+
+/// What a good token asked for, and the rule that decided.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) claims: &'a StreamClaims,
+    pub(crate) rule: &'a str,
 }
 
 /// All of them. Bounded by whoever lets streams in (`limits.streams`).
@@ -244,7 +251,6 @@ impl Ledger {
         let mut rows = self.rows();
         rows.remove(&id);
         self.live.send_replace(rows.len());
-        drop(rows);
         let (up, down) = row.bytes();
         let mut ended = self.ended();
         let sum = ended.bytes.entry(row.facts.pair).or_default();
@@ -278,9 +284,10 @@ impl Ledger {
 
     /// Sums since the start; bytes of streams that run are in them.
     pub(crate) fn sums(&self) -> Sums {
-        let rows: Vec<Arc<Row>> = self.rows().values().cloned().collect();
+        // Held to the end: a stream that leaves meanwhile would be counted twice, and sums must not shrink again.
+        let rows = self.rows();
         let mut sums = self.ended().clone();
-        for row in rows {
+        for row in rows.values() {
             let ((up, down), sum) = (row.bytes(), sums.bytes.entry(row.facts.pair).or_default());
             *sum = (sum.0.saturating_add(up), sum.1.saturating_add(down));
         }
@@ -288,7 +295,7 @@ impl Ledger {
     }
 
     /// A stream was refused: counted always, logged unless this asker fills the log.
-    pub(crate) fn refused(&self, way: &Way<'_>, kind: StreamKind, refusal: &Refusal, granted: Option<&Granted>) {
+    pub(crate) fn refused(&self, way: &Way<'_>, kind: StreamKind, refusal: &Refusal, asked: Option<&Asked<'_>>) {
         *self.ended().refused.entry(refusal.code()).or_default() += 1;
         let gateway = way.gateway;
         let kind = if kind == StreamKind::Sealed { "sealed" } else { "direct" };
@@ -296,15 +303,15 @@ impl Ledger {
             return;
         };
         let code = refusal.code();
-        match granted {
-            Some(granted) => tracing::warn!(
+        match asked {
+            Some(Asked { claims, rule }) => tracing::warn!(
                 %gateway,
                 kind,
-                caller = granted.caller(),
-                subject = granted.subject(),
-                resource = %granted.resource(),
-                target = %granted.target(),
-                rule = granted.rule(),
+                caller = claims.iss,
+                subject = claims.sub,
+                resource = %claims.res,
+                target = %claims.tgt,
+                rule,
                 code,
                 %refusal,
                 unsaid,

@@ -12,7 +12,7 @@ use sluice_node_identity::{ResourceId, UnixTime};
 
 use crate::{
     AllowList, AllowListKeeper, AllowRule, Caller, CallerKind, CheckedList, ListPosition, ListRefused, Question,
-    Refusal, SignedAllowList, StreamClaims, StreamKind, Target,
+    Refusal, SignedAllowList, StreamClaims, StreamKind, Target, Verdict,
     frame::MAX_FRAME,
     jws::{TYP_STREAM, Unverified},
     spent::{NotSpent, SpentTokens, TokenId},
@@ -65,6 +65,12 @@ impl Granted {
     #[must_use]
     pub fn rule(&self) -> &str {
         &self.rule
+    }
+
+    /// Everything that was asked for.
+    #[must_use]
+    pub const fn claims(&self) -> &StreamClaims {
+        &self.claims
     }
 
     /// Which resource was asked for.
@@ -230,18 +236,43 @@ pub struct Spent {
     claims: StreamClaims,
 }
 
+/// A good token that the list does not let pass. For logs: callers are told the refusal alone.
+#[derive(Debug)]
+pub struct Denied {
+    /// What the caller is told.
+    pub refusal: Refusal,
+    /// What was asked for.
+    pub claims: StreamClaims,
+    /// The rule that came nearest and why it does not hold, or that there is none.
+    pub rule: String,
+}
+
 impl Spent {
     /// Asks the list.
     ///
     /// # Errors
     /// [`Refusal::ListExpired`] or [`Refusal::NotAllowed`].
     pub fn grant(self, now: UnixTime) -> Result<Granted, Refusal> {
+        self.grant_or_tell(now).map_err(|denied| denied.refusal)
+    }
+
+    /// As [`Self::grant`], with what a log needs to know of a refusal.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn grant_or_tell(self, now: UnixTime) -> Result<Granted, Box<Denied>> {
         let Self { list, kid, claims } = self;
         if list.list().not_after < now {
-            return Err(Refusal::ListExpired);
+            let rule = "none: the list has ended".to_owned();
+            return Err(Box::new(Denied { refusal: Refusal::ListExpired, claims, rule }));
         }
-        let (rule, networks) = passing(list.list(), &claims, now).ok_or(Refusal::NotAllowed)?;
-        Ok(Granted { kid, rule, claims, networks })
+        match passing(list.list(), &claims, now) {
+            Some((rule, networks)) => Ok(Granted { kid, rule, claims, networks }),
+            None => {
+                let rule = nearest(list.list(), &claims, now);
+                Err(Box::new(Denied { refusal: Refusal::NotAllowed, claims, rule }))
+            }
+        }
     }
 }
 
@@ -306,6 +337,16 @@ fn token_id(jti: &str) -> Option<[u8; 16]> {
 
 const fn question(claims: &StreamClaims) -> Question<'_> {
     Question { caller: claims.iss.as_str(), resource: Some(&claims.res), target: &claims.tgt }
+}
+
+/// In words: the rule that would let these claims pass at another hour, or did so before it ended.
+fn nearest(list: &AllowList, claims: &StreamClaims, now: UnixTime) -> String {
+    let asked = question(claims);
+    let near = list.rules.iter().find_map(|rule| match rule.judge(&asked, now) {
+        verdict @ (Verdict::Closed { .. } | Verdict::Over { .. }) => Some(format!("{} {verdict}", rule.name())),
+        _ => None,
+    });
+    near.unwrap_or_else(|| "none: denied by default".to_owned())
 }
 
 /// The first rule that lets these claims pass, and the networks of all that do; `None` when there is no such rule.

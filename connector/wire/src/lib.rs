@@ -32,7 +32,7 @@ pub use frame::{
     decode_frame, encode_frame, frame_length,
 };
 pub use gatekeeper::{
-    Examined, Examiner, Gatekeeper, Granted, MAX_TOKEN_LIFE, Presented, SPENT_PER_CALLER, Spent, TOKEN_LEEWAY,
+    Denied, Examined, Examiner, Gatekeeper, Granted, MAX_TOKEN_LIFE, Presented, SPENT_PER_CALLER, Spent, TOKEN_LEEWAY,
 };
 pub use hours::{BadWindow, Day, Hours, WeeklyWindow, hours};
 pub use jwk::{Algorithm, BadKey, VerifyingKey, thumbprint};

@@ -496,3 +496,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn c5_a_refusal_for_the_log_says_who_asked_for_what_and_which_rule_came_nearest() {
+    let over = Exception { made: UnixTime(NOW - 100), until: UnixTime(NOW - 40) };
+    let gone = AllowRule { name: "exception/x1".into(), exception: Some(over), ..rule("gone", "tcp:web.dc.test:443") };
+    let (mut world, _) = at(vec![gone, rule("roundup", "tcp:roundup.dc.test:8080")]);
+    for (resource, target, decided) in [
+        ("gone", "tcp:web.dc.test:443", "exception/x1 was an exception and ended"),
+        ("gone", "tcp:web.dc.test:80", "none: denied by default"),
+        ("roundup", "tcp:roundup.dc.test:22", "none: denied by default"),
+    ] {
+        world.serial = world.serial.wrapping_add(1);
+        let claims = StreamClaims { res: resource.parse().unwrap(), tgt: target.parse().unwrap(), ..world.claims() };
+        let token = sign_stream_token(&claims, &world.gateway).unwrap();
+        let presented = Presented { kind: StreamKind::Direct, sid: &world.sid, cnf: &world.gateway_cnf };
+        let now = UnixTime(NOW);
+        let examined = world.keeper.examiner().unwrap().examine(&token, &presented, now).unwrap();
+        let denied = world.keeper.spend(examined, now).unwrap().grant_or_tell(now).unwrap_err();
+        assert_eq!((&denied.refusal, &denied.claims), (&Refusal::NotAllowed, &claims));
+        assert!(denied.rule.starts_with(decided), "{}", denied.rule);
+        // The caller is told the same in each case.
+        assert!(!denied.refusal.to_string().contains("exception"));
+    }
+}

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use sluice_connector_mux::{Datagrams, Stream, read_frame, write_frame};
-use sluice_connector_wire::{Granted, OpenReply, OpenRequest, Presented, Refusal, StreamKind};
+use sluice_connector_wire::{Denied, Granted, OpenReply, OpenRequest, Presented, Refusal, StreamKind};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
@@ -19,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 use crate::{
     Shared,
     dial::{Reached, dial},
-    ledger::{CLOSED, Facts},
+    ledger::{Asked, CLOSED, Facts},
     link::Tunnel,
     now,
 };
@@ -87,7 +87,12 @@ where
     let mut lists = shared.lists.subscribe();
     let granted = match admit(shared, token, presented) {
         Ok(granted) => granted,
-        Err(refusal) => {
+        Err(NotAdmitted::Denied(denied)) => {
+            let asked = Asked { claims: &denied.claims, rule: &denied.rule };
+            shared.ledger.refused(&tunnel.way(), presented.kind, &denied.refusal, Some(&asked));
+            return refuse(&mut io, &denied.refusal, limit).await;
+        }
+        Err(NotAdmitted::Refused(refusal)) => {
             shared.ledger.refused(&tunnel.way(), presented.kind, &refusal, None);
             return refuse(&mut io, &refusal, limit).await;
         }
@@ -103,7 +108,8 @@ where
     let target = match dialled {
         Ok(target) => target,
         Err(refusal) => {
-            shared.ledger.refused(&tunnel.way(), presented.kind, &refusal, Some(&granted));
+            let asked = Asked { claims: granted.claims(), rule: granted.rule() };
+            shared.ledger.refused(&tunnel.way(), presented.kind, &refusal, Some(&asked));
             return refuse(&mut io, &refusal, limit).await;
         }
     };
@@ -139,12 +145,26 @@ where
 }
 
 /// Many streams are judged at a time: the lock is held for the memory of spent tokens only.
-fn admit(shared: &Shared, token: &str, presented: &Presented<'_>) -> Result<Granted, Refusal> {
+fn admit(shared: &Shared, token: &str, presented: &Presented<'_>) -> Result<Granted, NotAdmitted> {
     let now = now();
     let examiner = shared.gatekeeper().examiner()?;
     let examined = examiner.examine(token, presented, now)?;
     let spent = shared.gatekeeper().spend(examined, now)?;
-    spent.grant(now)
+    spent.grant_or_tell(now).map_err(NotAdmitted::Denied)
+}
+
+/// Why a token opens nothing.
+enum NotAdmitted {
+    /// It is not a good one; whose it is is not known.
+    Refused(Refusal),
+    /// The list.
+    Denied(Box<Denied>),
+}
+
+impl From<Refusal> for NotAdmitted {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 async fn refuse(io: &mut (impl AsyncWrite + Unpin), refusal: &Refusal, limit: Duration) -> anyhow::Result<()> {
