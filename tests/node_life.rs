@@ -33,6 +33,7 @@ async fn c4_a_node_joins_follows_and_renews_without_being_taken_for_a_clone() {
         state_dir: world.path("edge"),
         join_code_file: Some(world.path("join-code")),
         control_address: Some(world.address),
+        token: None,
     };
     let node = timeout(SOON, Node::open(settings, Role::Edge)).await.unwrap().unwrap();
     let (stop, stopped) = watch::channel(false);

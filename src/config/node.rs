@@ -33,6 +33,7 @@ impl NodeSection {
             state_dir: state_dir.to_owned(),
             join_code_file: self.join_code_file.clone(),
             control_address: self.address,
+            token: None,
         }
     }
 }

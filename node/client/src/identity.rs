@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
-use rustls::{
-    crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{PrivateKeyDer, pem::PemObject},
-    sign::CertifiedKey,
-};
+use anyhow::ensure;
+use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 use sluice_node_identity::{Fingerprint, Principal, SpiffeId, api::Joined};
-use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::certificate::{self, Facts};
+use crate::{
+    certificate::{self, Facts},
+    key::{Keys, PrivateKey},
+};
 
 /// A joined node's identity. One file, so that key and certificate never part.
 #[derive(Clone, Serialize, Deserialize)]
@@ -31,11 +29,6 @@ pub(crate) struct Identity {
     /// A renewal that was begun: the same request is asked again after a crash.
     pub(crate) next: Option<Next>,
 }
-
-/// A private key, PKCS#8 PEM. Wiped from memory when dropped.
-#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
-#[serde(transparent)]
-pub(crate) struct PrivateKey(pub(crate) String);
 
 /// Key and chain that were in use before.
 #[derive(Clone, Serialize, Deserialize)]
@@ -67,16 +60,22 @@ impl Identity {
     }
 
     /// Chain and key, ready for TLS.
-    pub(crate) fn certified_key(&self) -> anyhow::Result<Arc<CertifiedKey>> {
-        certified_key(&self.joined.chain, &self.key)
+    pub(crate) fn certified_key(&self, keys: &Keys) -> anyhow::Result<Arc<CertifiedKey>> {
+        keys.certified(&self.joined.chain, &self.key)
+    }
+
+    /// Every key that it needs or may need again.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &PrivateKey> {
+        let previous = self.previous.as_ref().map(|previous| &previous.key);
+        [Some(&self.key), previous, self.next.as_ref().map(|next| &next.key)].into_iter().flatten()
     }
 
     /// The identity after control certified `next` with `chain`; the present key becomes `previous`.
     ///
     /// # Errors
     /// When the chain is not for this node and that key.
-    pub(crate) fn renewed(&self, next: &Next, chain: String) -> anyhow::Result<Self> {
-        check(&self.spiffe(), &chain, &next.key)?;
+    pub(crate) fn renewed(&self, keys: &Keys, next: &Next, chain: String) -> anyhow::Result<Self> {
+        check(keys, &self.spiffe(), &chain, &next.key)?;
         let previous = Some(Previous { key: self.key.clone(), chain: self.joined.chain.clone() });
         let joined = Joined { chain, ..self.joined.clone() };
         Ok(Self { joined, key: next.key.clone(), previous, next: None, ..self.clone() })
@@ -99,16 +98,8 @@ pub(crate) fn spiffe(joined: &Joined) -> SpiffeId {
 }
 
 /// Whether `chain`'s leaf names `spiffe` and carries `key`.
-pub(crate) fn check(spiffe: &SpiffeId, chain: &str, key: &PrivateKey) -> anyhow::Result<()> {
+pub(crate) fn check(keys: &Keys, spiffe: &SpiffeId, chain: &str, key: &PrivateKey) -> anyhow::Result<()> {
     let facts = Facts::of(&certificate::single(chain)?)?;
     ensure!(facts.spiffe.as_ref() == Some(spiffe), "control sent a certificate that does not name {spiffe}");
-    certified_key(chain, key).map(drop)
-}
-
-fn certified_key(chain: &str, key: &PrivateKey) -> anyhow::Result<Arc<CertifiedKey>> {
-    let key = PrivateKeyDer::from_pem_slice(key.0.as_bytes()).context("the stored key is damaged")?;
-    let provider: CryptoProvider = aws_lc_rs::default_provider();
-    let certified = CertifiedKey::from_der(certificate::chain(chain)?, key, &provider)
-        .context("the certificate is not for this node's key")?;
-    Ok(Arc::new(certified))
+    keys.certified(chain, key).map(drop)
 }

@@ -23,8 +23,8 @@ use crate::{
     certificate::{self, Facts},
     dial::Dial,
     disk::StateDir,
-    identity::{self, Identity, PrivateKey},
-    key,
+    identity::{self, Identity},
+    key::{Keys, PrivateKey},
     pause::Pause,
     tls::{self, Trust},
 };
@@ -80,15 +80,16 @@ pub(crate) async fn join(
     way: &Arc<dyn Dial>,
     role: Role,
     disk: &StateDir,
+    keys: &Keys,
     code: &JoinCode,
 ) -> anyhow::Result<Identity> {
-    let draft = draft(role, disk, code).await?;
+    let draft = draft(role, disk, keys, code).await?;
     let control = Control::new(&code.url, settings.control_address, way.clone())?;
     let tls = tls::control_client(Trust::Pin(code.root_pin.clone()), None)?;
     let mut pause = Pause::default();
     let mut odd = 0;
     let joined = loop {
-        match ask(&control, &tls, role, code, &draft).await {
+        match ask(&control, &tls, role, keys, code, &draft).await {
             Ok(joined) => break joined,
             Err(error) if error.is_passing() => tracing::warn!("cannot join yet: {error}; trying again"),
             // Also what a control says that was restarted between nonce and join.
@@ -100,31 +101,37 @@ pub(crate) async fn join(
         }
         pause.wait().await;
     };
-    let identity = accept(role, code, draft, joined)?;
+    let identity = accept(role, keys, code, draft, joined)?;
     tracing::info!(node = %identity.spiffe(), site = %identity.joined.site, "joined");
     Ok(identity)
 }
 
-async fn draft(role: Role, disk: &StateDir, code: &JoinCode) -> anyhow::Result<Draft> {
+async fn draft(role: Role, disk: &StateDir, keys: &Keys, code: &JoinCode) -> anyhow::Result<Draft> {
     let digest = code.secret.digest();
-    if let Some(draft) = disk.read::<Draft>(DRAFT)?.filter(|draft| draft.code == digest) {
-        return Ok(draft);
+    let former = disk.read::<Draft>(DRAFT)?;
+    if let Some(draft) = former.as_ref().filter(|draft| draft.code == digest) {
+        return Ok(draft.clone());
     }
-    let key = tokio::task::spawn_blocking(move || key::generate(role)).await??;
-    let draft = Draft { code: digest, csr: key::request(&key)?, key: PrivateKey(key.to_string()) };
+    let making = keys.clone();
+    let key = tokio::task::spawn_blocking(move || making.generate(role)).await??;
+    let draft = Draft { code: digest, csr: keys.request(&key)?, key };
     disk.write(DRAFT, &draft)?;
-    Ok(draft)
+    match former {
+        Some(former) => keys.forget(&former.key).map(|()| draft),
+        None => Ok(draft),
+    }
 }
 
 async fn ask(
     control: &Control,
     tls: &Arc<ClientConfig>,
     role: Role,
+    keys: &Keys,
     code: &JoinCode,
     draft: &Draft,
 ) -> Result<Joined, CallError> {
     let nonce = nonce(control, tls).await?;
-    let proof = key::proof(&draft.key.0, &draft.csr, &nonce).map_err(CallError::Unreachable)?;
+    let proof = keys.proof(&draft.key, &draft.csr, &nonce).map_err(CallError::Unreachable)?;
     let request = JoinRequest { secret: code.secret.to_text(), role, csr: draft.csr.clone(), nonce, proof };
     post(control, tls, "/node/v1/join", &request).await
 }
@@ -149,7 +156,7 @@ pub(crate) async fn post<T: DeserializeOwned>(
     call::answer(control.send(tls.clone(), Method::POST, path, body, CALL_TIME).await?).await
 }
 
-fn accept(role: Role, code: &JoinCode, draft: Draft, joined: Joined) -> anyhow::Result<Identity> {
+fn accept(role: Role, keys: &Keys, code: &JoinCode, draft: Draft, joined: Joined) -> anyhow::Result<Identity> {
     ensure!(joined.role == role, "the join code is for a {}, this is a {role}", joined.role);
     let root = Facts::of(&certificate::single(&joined.root)?)?;
     ensure!(root.key == code.root_pin, "control sent another root than the join code names");
@@ -158,6 +165,6 @@ fn accept(role: Role, code: &JoinCode, draft: Draft, joined: Joined) -> anyhow::
         tracing::info!("the tenant's policy key has been replaced since the join code was made");
     }
     let joined = Joined { policy_thumbprint: code.policy_thumbprint.clone(), ..joined };
-    identity::check(&identity::spiffe(&joined), &joined.chain, &draft.key)?;
+    identity::check(keys, &identity::spiffe(&joined), &joined.chain, &draft.key)?;
     Ok(Identity { url: code.url.clone(), code: draft.code, joined, key: draft.key, previous: None, next: None })
 }

@@ -24,6 +24,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 pub use call::CallError;
 pub use dial::{Dial, Dialled, Direct, Io};
 pub use kept::{JoinPlan, Kept, join_plan, kept};
+pub use key::TokenSettings;
 pub use node::{Node, Ready};
 pub use pause::Pause;
 
@@ -37,6 +38,8 @@ pub struct Settings {
     pub join_code_file: Option<PathBuf>,
     /// Dial this instead of resolving the host of control's URL. Verification stays the same.
     pub control_address: Option<SocketAddr>,
+    /// Where keys are made and used; without one, in the state directory.
+    pub token: Option<TokenSettings>,
 }
 
 /// Applies a document, or says why the role cannot. A document that is refused changes nothing, neither here nor on

@@ -21,7 +21,9 @@ use crate::{
     follow,
     gate::Gate,
     identity::Identity,
-    join, renew,
+    join,
+    key::Keys,
+    renew,
     tls::{self, Shown, Trust},
 };
 
@@ -40,18 +42,20 @@ pub struct Ready {
     disk: StateDir,
     code: Option<JoinCode>,
     way: Arc<dyn Dial>,
+    keys: Keys,
 }
 
 impl Ready {
-    /// Does it. Starts no thread and opens no connection.
+    /// Does it, and logs in to the token of the settings. Starts no thread and opens no connection.
     ///
     /// # Errors
-    /// When the state directory cannot be made, or the join code file cannot be read, is not kept secret, or holds
-    /// something else.
+    /// When the state directory cannot be made, the token does not let us in, or the join code file cannot be read, is
+    /// not kept secret, or holds something else.
     pub fn new(settings: Settings) -> anyhow::Result<Self> {
         let disk = StateDir::open(&settings.state_dir)?;
         let code = join::code(&settings)?;
-        Ok(Self { settings, disk, code, way: Arc::new(Direct) })
+        let keys = Keys::open(settings.token.as_ref())?;
+        Ok(Self { settings, disk, code, way: Arc::new(Direct), keys })
     }
 
     /// Reaches control by `way` from now on: joining, renewing and watching alike.
@@ -63,6 +67,7 @@ impl Ready {
 
 pub(crate) struct Inner {
     pub(crate) disk: StateDir,
+    pub(crate) keys: Keys,
     pub(crate) control: Control,
     pub(crate) joined: Joined,
     pub(crate) gate: Gate,
@@ -103,21 +108,24 @@ impl Node {
     /// # Errors
     /// As [`Self::open`].
     pub async fn start(ready: Ready, role: Role) -> anyhow::Result<Self> {
-        let Ready { settings, disk, code, way } = ready;
+        let Ready { settings, disk, code, way, keys } = ready;
         let stored: Option<Identity> = disk.read(Identity::FILE)?;
         let identity = match (stored, code) {
             (Some(identity), None) => identity,
             (Some(identity), Some(code)) if identity.code == code.secret.digest() => identity,
             (former, Some(code)) => {
-                if let Some(former) = former {
+                if let Some(former) = &former {
                     tracing::info!(node = %former.spiffe(), "a new join code is given: the former identity is given up");
                 }
-                let identity = join::join(&settings, &way, role, &disk, &code).await?;
+                let identity = join::join(&settings, &way, role, &disk, &keys, &code).await?;
                 for file in [follow::DOCUMENT, follow::STATE, CONTACT] {
                     disk.remove(file)?;
                 }
                 disk.write(Identity::FILE, &identity)?;
                 join::complete(&disk)?;
+                for key in former.iter().flat_map(Identity::keys) {
+                    keys.forget(key)?;
+                }
                 identity
             }
             (None, None) => {
@@ -128,7 +136,7 @@ impl Node {
         if is != role {
             bail!("{} belongs to a {is}, this is a {role}; use another state_dir", settings.state_dir.display());
         }
-        Inner::new(&settings, way, disk, identity).map(|inner| Self(Arc::new(inner)))
+        Inner::new(&settings, way, disk, keys, identity).map(|inner| Self(Arc::new(inner)))
     }
 
     /// Who this node is. (`chain` is the one it joined with; see [`Self::certified_key`] for the current one.)
@@ -270,9 +278,15 @@ impl Node {
 }
 
 impl Inner {
-    fn new(settings: &Settings, way: Arc<dyn Dial>, disk: StateDir, identity: Identity) -> anyhow::Result<Self> {
+    fn new(
+        settings: &Settings,
+        way: Arc<dyn Dial>,
+        disk: StateDir,
+        keys: Keys,
+        identity: Identity,
+    ) -> anyhow::Result<Self> {
         let root = certificate::single(&identity.joined.root).context("the stored root is damaged")?;
-        let shown = Arc::new(Shown(ArcSwap::new(identity.certified_key()?)));
+        let shown = Arc::new(Shown(ArcSwap::new(identity.certified_key(&keys)?)));
         let wall: UnixTime = disk.read(CONTACT)?.unwrap_or_default();
         let document: Option<ConfigEnvelope> = disk.read(follow::DOCUMENT)?;
         let mut state = StateView::default();
@@ -289,6 +303,7 @@ impl Inner {
             config: watch::Sender::new(None),
             state: watch::Sender::new(Arc::new(state)),
             identity: Mutex::new(identity),
+            keys,
             shown,
             keys_shown: watch::Sender::new(0),
             root,
@@ -308,12 +323,18 @@ impl Inner {
 
     /// Writes `identity` to disk and takes its certificate into use.
     pub(crate) fn keep(&self, identity: Identity) -> anyhow::Result<()> {
-        let certified = identity.certified_key()?;
+        let certified = identity.certified_key(&self.keys)?;
         self.disk.write(Identity::FILE, &identity)?;
         let mut kept = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = kept.joined.chain != identity.joined.chain;
-        *kept = identity;
+        let former = std::mem::replace(&mut *kept, identity.clone());
         drop(kept);
+        for key in former.keys().filter(|key| !identity.keys().any(|kept| kept == *key)) {
+            // Nobody believes it any more.
+            if let Err(error) = self.keys.forget(key) {
+                tracing::warn!("{error:#}");
+            }
+        }
         if changed {
             self.shown.0.store(certified);
             self.keys_shown.send_modify(|count| *count = count.saturating_add(1));

@@ -12,8 +12,8 @@ use sluice_node_identity::{
 use crate::{
     call::{CALL_TIME, CallError},
     certificate::Facts,
-    identity::{self, Identity, Next, PrivateKey},
-    join, key,
+    identity::{self, Identity, Next},
+    join,
     node::Inner,
 };
 
@@ -85,8 +85,9 @@ async fn take_new_key(node: &Inner) -> anyhow::Result<()> {
         Some(next) => next,
         None => {
             let role = identity.joined.role;
-            let key = tokio::task::spawn_blocking(move || key::generate(role)).await??;
-            let next = Next { csr: key::request(&key)?, key: PrivateKey(key.to_string()) };
+            let making = node.keys.clone();
+            let key = tokio::task::spawn_blocking(move || making.generate(role)).await??;
+            let next = Next { csr: node.keys.request(&key)?, key };
             identity.next = Some(next.clone());
             node.keep(identity.clone())?;
             next
@@ -94,7 +95,7 @@ async fn take_new_key(node: &Inner) -> anyhow::Result<()> {
     };
     let chain: Chain =
         node.post("/node/v1/renew", &RenewRequest { csr: next.csr.clone() }).await.context("cannot renew")?;
-    let renewed = identity.renewed(&next, chain.chain)?;
+    let renewed = identity.renewed(&node.keys, &next, chain.chain)?;
     // From here to the confirmation nothing may be asked with the old key: control would see a clone.
     let closed = node.gate.close().await;
     node.keep(renewed)?;
@@ -116,7 +117,11 @@ async fn settle(node: &Inner) -> anyhow::Result<()> {
         node.control.send(node.tls.clone(), Method::GET, "/node/v1/state?after=0", Vec::new(), CALL_TIME).await
     };
     match response.map(|response| response.status()) {
-        Ok(status) if status.is_success() => node.keep(Identity { previous: None, ..identity }),
+        Ok(status) if status.is_success() => {
+            // First, so that a crash in between cannot leave it in the token for ever.
+            identity.previous.as_ref().map_or(Ok(()), |previous| node.keys.forget(&previous.key))?;
+            node.keep(Identity { previous: None, ..identity })
+        }
         Ok(status) if matches!(status.as_u16(), 401 | 403) => {
             tracing::warn!("control does not know the renewed key; going back to the one before");
             let _closed = node.gate.close().await;
@@ -148,13 +153,13 @@ async fn rejoin(node: &Inner) -> anyhow::Result<()> {
 
 async fn ask_again(node: &Inner, identity: &Identity) -> Result<Identity, CallError> {
     let unusable = CallError::Unreachable;
-    let csr = key::request(&identity.key.0).map_err(unusable)?;
+    let csr = node.keys.request(&identity.key).map_err(unusable)?;
     let nonce = join::nonce(&node.control, &node.anonymous_tls).await?;
-    let proof = key::proof(&identity.key.0, &csr, &nonce).map_err(unusable)?;
+    let proof = node.keys.proof(&identity.key, &csr, &nonce).map_err(unusable)?;
     let (tenant, id) = (identity.joined.tenant.clone(), identity.joined.id.clone());
     let request = RejoinRequest { tenant, id, csr, nonce, proof };
     let joined: Joined = join::post(&node.control, &node.anonymous_tls, "/node/v1/rejoin", &request).await?;
-    identity::check(&identity.spiffe(), &joined.chain, &identity.key).map_err(unusable)?;
+    identity::check(&node.keys, &identity.spiffe(), &joined.chain, &identity.key).map_err(unusable)?;
     let joined = Joined { chain: joined.chain, ..identity.joined.clone() };
     Ok(Identity { joined, previous: None, next: None, ..identity.clone() })
 }

@@ -19,7 +19,12 @@ pub(crate) fn settings(dir: &Path, control: &Control, code: &str) -> Settings {
     let file = dir.join("code");
     std::fs::write(&file, code).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    Settings { state_dir: dir.join("state"), join_code_file: Some(file), control_address: Some(control.address) }
+    Settings {
+        state_dir: dir.join("state"),
+        join_code_file: Some(file),
+        control_address: Some(control.address),
+        token: None,
+    }
 }
 
 pub(crate) async fn joined(dir: &TempDir, control: &Control) -> Node {
