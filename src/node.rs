@@ -1,6 +1,6 @@
 //! What gateway, connector and edge share when they start and stop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -15,10 +15,16 @@ use crate::confine::{self, Profile, User};
 
 /// Gives up everything but the state directory and the network, for good. Call it after binding, before any thread.
 pub(crate) fn confine(role: &'static str, state_dir: &Path, user: &str) -> anyhow::Result<()> {
+    confine_with(role, state_dir, user, &[])
+}
+
+/// As [`confine`], keeping some more paths; whether `user` may read and write them is the file system's business.
+pub(crate) fn confine_with(role: &'static str, state_dir: &Path, user: &str, also: &[PathBuf]) -> anyhow::Result<()> {
     open_files()?;
     let user = User::named(user)?;
     user.own(state_dir)?;
-    let write = vec![state_dir.canonicalize().context("the state directory has gone")?];
+    let mut write = vec![state_dir.canonicalize().context("the state directory has gone")?];
+    write.extend_from_slice(also);
     confine::apply(&Profile { role, write, user: Some(user), ..Profile::default() })
 }
 

@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_connector_agent::{BadDns, DnsServer, DnsSettings, DnsSuffix};
 
-use super::{NodeSection, node, status::StatusSection, web_proxy::WebProxySection};
+use super::{
+    NodeSection, key::KeySection, node, secret::SecretError, status::StatusSection, web_proxy::WebProxySection,
+};
 
 /// Configuration of `sluice connector`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +23,9 @@ pub(crate) struct ConnectorConfig {
     /// How to reach control.
     #[serde(default)]
     pub(crate) control: NodeSection,
+    /// Keeps the connector's key in a PKCS#11 token instead of `state_dir`. A key that is in a file already moves with
+    /// its next renewal, within a day.
+    key: Option<KeySection>,
     /// Private networks (CIDR) in which gateways may lie; gateways at public addresses need no naming.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
@@ -86,6 +91,20 @@ impl Default for Limits {
 }
 
 impl ConnectorConfig {
+    /// How to reach control, and where the key is.
+    ///
+    /// # Errors
+    /// The PIN cannot be read.
+    pub(crate) fn settings(&self) -> Result<sluice_node_client::Settings, SecretError> {
+        let token = self.key.as_ref().map(KeySection::token).transpose()?;
+        Ok(sluice_node_client::Settings { token, ..self.control.settings(&self.state_dir) })
+    }
+
+    /// What the token's module reads and writes while it runs.
+    pub(crate) fn token_paths(&self) -> &[PathBuf] {
+        self.key.as_ref().map_or(&[], |key| &key.runtime_paths)
+    }
+
     /// Who resolves names.
     ///
     /// # Errors

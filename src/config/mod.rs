@@ -4,6 +4,7 @@ pub(crate) mod connector;
 pub(crate) mod control;
 pub(crate) mod edge;
 pub(crate) mod gateway;
+mod key;
 mod node;
 #[cfg(test)]
 mod reference;

@@ -30,9 +30,9 @@ pub(super) fn run(args: &RoleArgs) -> anyhow::Result<ExitCode> {
     }
     let status = status(config.status.listen)?;
     let egress = web_proxy::egress(setup, &config.user)?;
-    let ready = Ready::new(config.control.settings(&config.state_dir))?.through(Arc::new(ToControl(egress.clone())));
+    let ready = Ready::new(config.settings()?)?.through(Arc::new(ToControl(egress.clone())));
     let way_out = Arc::new(ToGateways { egress, direct_udp: config.web_proxy.direct_udp });
-    node::confine("connector", &config.state_dir, &config.user)?;
+    node::confine_with("connector", &config.state_dir, &config.user, config.token_paths())?;
     node::runtime()?.block_on(serve(ready, config.state_dir, config.gateway_networks, dns, limits, status, way_out))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -34,6 +34,8 @@ pub(crate) struct World {
     gateway: String,
     control: String,
     running: Vec<(String, Child)>,
+    /// Of every program started from now on.
+    pub(crate) environment: Vec<(&'static str, String)>,
 }
 
 impl World {
@@ -43,7 +45,13 @@ impl World {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let [_, _, high, low] = std::process::id().to_be_bytes();
         let control = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let mut world = Self { folder, gateway: format!("127.77.{high}.{low}"), control, running: Vec::new() };
+        let mut world = Self {
+            folder,
+            gateway: format!("127.77.{high}.{low}"),
+            control,
+            running: Vec::new(),
+            environment: Vec::new(),
+        };
         world.write_configurations();
         let link = world.path("owner.link");
         world.ended("control", &["init", "--owner-link-file", &link, "--config", &world.path("control.toml")]);
@@ -161,7 +169,7 @@ impl World {
     pub(crate) fn sluice(&self, words: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", WITH_HOSTS, &self.path("hosts"), env!("CARGO_BIN_EXE_sluice")]);
-        command.args(words).env("RUST_LOG", "info").stdin(Stdio::null());
+        command.args(words).env("RUST_LOG", "info").envs(self.environment.iter().cloned()).stdin(Stdio::null());
         command
     }
 

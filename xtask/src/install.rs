@@ -37,6 +37,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3-venv", "Roundup's environment"),
     ("samba-ad-dc", "domain controller"),
     ("samba-ad-provision", "domain controller"),
+    ("softhsm2", "PKCS#11 token"),
     ("squid-openssl", "web proxy: Basic, Digest, NTLM, Kerberos, over TLS"),
     ("strongswan-pki", "EST client"),
     ("tinyproxy", "web proxy"),

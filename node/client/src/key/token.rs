@@ -90,6 +90,8 @@ type Done<T> = Result<T, Error>;
 
 impl Token {
     pub(super) fn open(settings: &TokenSettings) -> anyhow::Result<Self> {
+        // Tokens lock after a few wrong PINs.
+        ensure!(!settings.pin.is_empty(), "the PIN is empty");
         let token = Self {
             module: module::load(&settings.module)?,
             label: settings.label.clone(),

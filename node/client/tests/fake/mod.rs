@@ -56,6 +56,8 @@ pub(crate) struct World {
     pub(crate) lifetime: Duration,
     pub(crate) answer_with: Option<Vec<u8>>,
     pub(crate) tamper: fn(&mut Joined),
+    /// What joined last.
+    role: Role,
 }
 
 pub(crate) struct Control {
@@ -94,6 +96,7 @@ impl Control {
             lifetime: Duration::from_secs(7 * 86_400),
             answer_with: None,
             tamper: |_| {},
+            role: Role::Edge,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let control = Self {
@@ -336,6 +339,7 @@ impl Desk {
         let digest = JoinSecret::from_text(&request.secret).map_err(|_| StatusCode::FORBIDDEN)?.digest();
         let mut world = self.world.lock().unwrap();
         world.joins += 1;
+        world.role = request.role;
         let chain = match world.code.attempt(&digest, &bound.key, now()) {
             CodeUse::Bind(code) => {
                 world.code = code;
@@ -356,17 +360,19 @@ impl Desk {
     fn rejoin(&self, body: &[u8]) -> Answer {
         let request: RejoinRequest = serde_json::from_slice(body).unwrap();
         prove(&request.csr, &request.proof)?;
-        let (bound, chain) = self.issue(&request.csr, Role::Edge);
+        let role = self.world.lock().unwrap().role;
+        let (bound, chain) = self.issue(&request.csr, role);
         let mut world = self.world.lock().unwrap();
         let binding = world.binding.as_ref().unwrap().rejoin(&bound.key).map_err(|_| StatusCode::FORBIDDEN)?;
         world.binding = Some(binding);
         drop(world);
-        Ok(json(&self.joined(Role::Edge, chain)))
+        Ok(json(&self.joined(role, chain)))
     }
 
     fn renew(&self, key: &Fingerprint, body: &[u8]) -> Answer {
         let request: RenewRequest = serde_json::from_slice(body).unwrap();
-        let (bound, chain) = self.issue(&request.csr, Role::Edge);
+        let role = self.world.lock().unwrap().role;
+        let (bound, chain) = self.issue(&request.csr, role);
         let mut world = self.world.lock().unwrap();
         let binding = world.binding.clone().unwrap();
         match binding.renew(key, &bound.csr).map_err(|_| StatusCode::FORBIDDEN)? {
