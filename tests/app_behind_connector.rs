@@ -3,6 +3,8 @@
 
 mod behind_connector;
 
+use std::time::{Duration, Instant};
+
 use behind_connector::World;
 use nix::sys::signal::Signal;
 
@@ -28,9 +30,14 @@ fn c2_c5_g2_signed_in_user_reaches_an_app_behind_a_connector_and_others_do_not()
     world.stop("control", Signal::SIGKILL);
     let without = world.curl("bob", &["https://wiki.acme.test/again"]);
     assert!(without.contains("GET /again") && without.contains("seen by the app"), "{without}");
+    for pair in ["interactive", "standard", "bulk"] {
+        world.line("gateway", &format!("pair={pair} transport=quic"));
+    }
+    let began = Instant::now();
     for role in ["gateway", "connector"] {
         let status = world.stop(role, Signal::SIGTERM);
         assert!(status.success(), "{role}: {status}\n{}", world.log(role));
         assert!(!world.log(role).contains("ERROR"), "{}", world.log(role));
     }
+    assert!(began.elapsed() < Duration::from_secs(30), "nothing ran: a minute of drain is not waited for");
 }

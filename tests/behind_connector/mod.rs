@@ -77,7 +77,7 @@ impl World {
         self.write("connector.toml", &connector);
         let (chain, key) = self.certificates();
         let gateway = format!(
-            "listen = [\"{}:443\"]\n{}[[certificates]]\nhosts = {HOSTS:?}\nchain_file = {chain:?}\nkey_file = {key:?}\n",
+            "listen = [\"{}:443\"]\n{}[limits]\ndrain_seconds = 60\n[[certificates]]\nhosts = {HOSTS:?}\nchain_file = {chain:?}\nkey_file = {key:?}\n",
             self.gateway,
             node("gateway")
         );

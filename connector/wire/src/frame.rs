@@ -51,7 +51,8 @@ pub enum GatewaySays {
         /// The ping's.
         number: u64,
     },
-    /// The gateway is stopping: it opens no new streams. The agent need not dial it again while this connection lives.
+    /// The gateway is stopping: it opens new streams only for requests that it has taken already, and carries no more
+    /// for control. The agent need not dial it again while this connection lives.
     Leaving,
 }
 

@@ -5,8 +5,9 @@ mod world;
 
 use proptest::prelude::*;
 use sluice_connector_wire::{
-    AgentHello, ClassPair, FrameError, MAX_FRAME, OpenReply, OpenRequest, Peer, RelayOpen, SignedAllowList,
-    StreamClaims, Target, VerifyingKey, decode_frame, encode_frame, frame_length, sign_allow_list, sign_stream_token,
+    AgentHello, AgentSays, ClassPair, FrameError, GatewaySays, MAX_FRAME, OpenReply, OpenRequest, Peer, RelayOpen,
+    SignedAllowList, StreamClaims, Target, VerifyingKey, decode_frame, encode_frame, frame_length, sign_allow_list,
+    sign_stream_token,
 };
 use sluice_node_identity::UnixTime;
 use world::{NOW, World};
@@ -18,6 +19,8 @@ proptest! {
         prop_assert!(decode_frame::<OpenRequest>(&bytes).is_err());
         prop_assert!(decode_frame::<OpenReply>(&bytes).is_err());
         prop_assert!(decode_frame::<RelayOpen>(&bytes).is_err());
+        prop_assert!(decode_frame::<AgentSays>(&bytes).is_err());
+        prop_assert!(decode_frame::<GatewaySays>(&bytes).is_err());
         prop_assert!(Peer::from_leaf(&bytes).is_err());
         if let Ok(target) = String::from_utf8_lossy(&bytes).parse::<Target>() {
             prop_assert_eq!(target.to_string().parse::<Target>().unwrap(), target);
@@ -88,6 +91,11 @@ fn unknown_and_repeated_members_are_refused() {
     assert!(decode_frame::<AgentHello>(br#"{"sid":"a","sid":"b"}"#).is_err());
     assert!(decode_frame::<OpenRequest>(br#"{"kind":"direct","token":"a","more":1}"#).is_err());
     assert!(decode_frame::<OpenRequest>(br#"{"kind":"sealed"} x"#).is_err());
+    assert!(decode_frame::<AgentSays>(br#"{"say":"retire"}"#).is_ok());
+    assert!(
+        decode_frame::<AgentSays>(br#"{"say":"ping","number":-1,"rtt_micros":null,"streams":0,"room":0}"#).is_err()
+    );
+    assert!(decode_frame::<GatewaySays>(br#"{"say":"pong","number":1,"number":2}"#).is_err());
     let world = World::new();
     let mut claims = serde_json::to_value(world.claims()).unwrap();
     claims["admin"] = true.into();

@@ -4,9 +4,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sluice_connector_mux::read_frame;
 use sluice_connector_wire::{
-    AgentHello, AllowList, AllowListKeeper, Gatekeeper, MAX_EXCEPTION, MAX_FRAME, MAX_LIST_LIFE, MAX_TOKEN_LIFE,
-    OpenReply, OpenRequest, Presented, Question, Refusal, RelayOpen, SignedAllowList, StreamKind, TOKEN_LEEWAY, Target,
-    VerifyingKey, decode_frame, encode_frame, explain, frame_length, thumbprint,
+    AgentHello, AgentSays, AllowList, AllowListKeeper, Gatekeeper, GatewaySays, MAX_EXCEPTION, MAX_FRAME,
+    MAX_LIST_LIFE, MAX_TOKEN_LIFE, OpenReply, OpenRequest, Presented, Question, Refusal, RelayOpen, SignedAllowList,
+    StreamKind, TOKEN_LEEWAY, Target, VerifyingKey, decode_frame, encode_frame, explain, frame_length, thumbprint,
 };
 
 use crate::{
@@ -27,6 +27,8 @@ pub fn tunnel_frame(data: &[u8]) {
 
 fn one_frame(data: &[u8]) {
     frame::<AgentHello>(data);
+    frame::<AgentSays>(data);
+    frame::<GatewaySays>(data);
     frame::<OpenReply>(data);
     frame::<RelayOpen>(data);
     if let Some(OpenRequest::Direct { token }) = frame::<OpenRequest>(data) {

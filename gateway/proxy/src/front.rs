@@ -36,7 +36,7 @@ const MAX_H2_HEADER_LIST: u32 = 16 * 1024;
 
 /// Everything a connection needs.
 pub(crate) struct Front {
-    settings: Settings,
+    pub(crate) settings: Settings,
     certificates: Certificates,
     pub(crate) parts: Arc<Parts>,
     proxy: Arc<HttpProxy<AppDoor>>,

@@ -61,7 +61,8 @@ impl Door {
 
     /// Takes connections until the gateway stops; those that run go on.
     pub(crate) async fn accept(&self, gate: Gate, front: Arc<Front>, mut shutdown: watch::Receiver<bool>) {
-        let mut acceptor = Acceptor::new(self.endpoint.clone(), AcceptLimits::default());
+        let limits = AcceptLimits { time: front.settings.limits.handshake, ..AcceptLimits::default() };
+        let mut acceptor = Acceptor::new(self.endpoint.clone(), limits);
         loop {
             let accepted = tokio::select! {
                 accepted = acceptor.next() => accepted,

@@ -35,11 +35,15 @@ async fn tcp_connection(rig: &Rig, spiffe: &str) -> Option<Connection> {
 }
 
 async fn quic_connection(rig: &Rig, config: ClientConfig) -> Option<Connection> {
+    Some(Connection::over_quic(quic_dial(rig, config).await?, End::Agent))
+}
+
+async fn quic_dial(rig: &Rig, config: ClientConfig) -> Option<quinn::Connection> {
     let socket = quic::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let endpoint = quic::agent_endpoint(socket, ClassPair::Standard).unwrap();
     let config = quic::client_config(config).unwrap();
     let connecting = endpoint.connect_with(config, rig.address, "dmz-1.test").unwrap();
-    Some(Connection::over_quic(timeout(PATIENCE, connecting).await.unwrap().ok()?, End::Agent))
+    timeout(PATIENCE, connecting).await.unwrap().ok()
 }
 
 /// What the door says on a tunnel's connection.
@@ -143,4 +147,36 @@ async fn a_stopping_gateway_tells_its_tunnels_and_does_not_wait_for_idle_ones() 
         let ended = timeout(Duration::from_secs(10), connection.next()).await.expect("closed");
         assert!(ended.is_none_or(|next| next.is_err()));
     }
+}
+
+/// How a connection ends whose gateway was killed and started again.
+fn end_of_a_killed_gateways_connection() -> quinn::ConnectionError {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (killed, agents, restarted) = (runtime(), runtime(), runtime());
+    let rig = killed.block_on(Rig::start());
+    let config = config(&rig, CONNECTOR, TUNNEL_ALPN);
+    let connection = agents.block_on(quic_dial(&rig, config)).unwrap();
+    // Nothing of the first one runs any more, and nothing was said.
+    let (addresses, folder) = (vec![rig.address, rig.address_v6], rig.folder);
+    killed.shutdown_timeout(PATIENCE);
+    let _second = restarted.block_on(Rig::at(folder, Limits::default(), addresses));
+    agents.block_on(async { timeout(PATIENCE, connection.closed()).await }).expect("the agent learns of it")
+}
+
+#[test]
+fn c2_a_gateway_that_was_killed_and_is_back_tells_its_old_quic_peers_at_once() {
+    // On a busy machine it may be back too late: then the agent has found its connection dead already, in three seconds.
+    let mut ends = (0..10).map(|_| end_of_a_killed_gateways_connection());
+    assert!(ends.any(|end| end == quinn::ConnectionError::Reset));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_without_its_udp_port_takes_tunnels_by_tcp() {
+    // Found free for TCP, then taken for UDP.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let _taken = std::net::UdpSocket::bind(port).unwrap();
+    let listen = vec![port, "[::1]:0".parse().unwrap()];
+    let rig = Rig::at(tempfile::tempdir().unwrap(), Limits::default(), listen).await;
+    assert_eq!(greeting(tcp_connection(&rig, CONNECTOR).await).await, "tunnel dc-1 over tcp");
+    rig.stop().await;
 }

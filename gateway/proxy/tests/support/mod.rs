@@ -154,10 +154,16 @@ impl Rig {
     }
 
     async fn of(folder: tempfile::TempDir, limits: Limits) -> Self {
+        let listen = vec!["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()];
+        Self::at(folder, limits, listen).await
+    }
+
+    /// Listens where it is told to.
+    pub async fn at(folder: tempfile::TempDir, limits: Limits, listen: Vec<SocketAddr>) -> Self {
         let _once = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (certificate, roots) = host_certificate(&folder);
         let settings = Settings {
-            listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()],
+            listen,
             certificates: vec![certificate],
             control_networks: vec!["127.0.0.1/32".parse().unwrap()],
             logouts: Some(folder.path().join("logouts")),
