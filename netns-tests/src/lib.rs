@@ -8,9 +8,12 @@ mod authority;
 pub mod browser;
 pub mod demo;
 pub mod emulator;
+mod health;
 pub mod probe;
 pub mod process;
 pub mod roundup;
 pub mod samba;
 pub mod site;
 pub mod topology;
+
+pub use health::transport;

@@ -1,12 +1,21 @@
 //! What can happen to a tunnel between a customer's site and a gateway, with every role running and real programs at
 //! both ends.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests that measure gaps"
+)]
 
 use std::{path::Path, thread, time::Duration};
 
-use serde_json::Value;
-use sluice_netns_tests::site::{BIG, Cast, KerberosProxy, NodeKind, Outcome, Site};
+use sluice_netns_tests::{
+    site::{BIG, Cast, KerberosProxy, NodeKind, Outcome, Site},
+    transport,
+};
 
 /// A moment in which nothing should have happened.
 const MOMENT: Duration = Duration::from_secs(2);
@@ -21,13 +30,6 @@ fn cast(gateways: usize, connectors: usize) -> Cast<'static> {
 
 fn build(gateways: usize, connectors: usize) -> Site {
     Site::build(&cast(gateways, connectors)).unwrap_or_else(|error| panic!("{error:#}"))
-}
-
-/// Transport that new ordinary streams take, as the connector tells it: the youngest connection's.
-fn transport(health: &Value) -> Option<&str> {
-    let connections = health["gateways"].as_array()?.first()?["connections"].as_array()?;
-    let ordinary = connections.iter().filter(|connection| connection["pair"] == "standard");
-    ordinary.min_by_key(|connection| connection["seconds"].as_u64())?["transport"].as_str()
 }
 
 fn wait_for(site: &mut Site, wanted: &str) {

@@ -83,8 +83,8 @@ pub(super) fn kept_list(config: &ConnectorConfig, now: UnixTime) -> anyhow::Resu
     for _ in 0..TRIES {
         match kept_list_once(config, now)? {
             Ok(list) => return Ok(list),
-            // A running agent writes the list's number first, then the document.
-            Err(ListRefused::GoesBack { .. }) => thread::sleep(PAUSE),
+            // A running agent writes the list's number and key first, then the document.
+            Err(ListRefused::GoesBack { .. } | ListRefused::OldPolicyKey) => thread::sleep(PAUSE),
             Err(refused) => return Err(refused).context(UNUSED),
         }
     }

@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -43,11 +44,14 @@ impl World {
     pub(crate) fn up() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        // Tests of one program run side by side, and so do programs.
+        static WORLDS: AtomicU8 = AtomicU8::new(64);
         let [_, _, high, low] = std::process::id().to_be_bytes();
+        let own = WORLDS.fetch_add(1, Ordering::Relaxed);
         let control = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let mut world = Self {
             folder,
-            gateway: format!("127.77.{high}.{low}"),
+            gateway: format!("127.{own}.{high}.{low}"),
             control,
             running: Vec::new(),
             environment: Vec::new(),

@@ -23,7 +23,7 @@ struct Suite {
 const SUITES: [Suite; 8] = [
     Suite { name: "format", minutes: 1, run: || cargo_with(&["fmt", "--all", "--check"]) },
     Suite { name: "lints", minutes: 10, run: || cargo_with(&LINTS) },
-    Suite { name: "build", minutes: 7, run: || cargo_with(&BUILD) },
+    Suite { name: "build", minutes: 6, run: || cargo_with(&BUILD) },
     Suite { name: "tests", minutes: 9, run: || cargo_with(&TESTS) },
     Suite { name: "namespaces", minutes: 3, run: || cargo_with(&NAMESPACES) },
     Suite { name: "tunnels", minutes: 5, run: || cargo_with(&TUNNELS) },

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     admin::{TENANT, items, text},
+    health,
     probe::{LOAD_PORT, PROBE_PORT},
     process::output,
 };
@@ -180,19 +181,16 @@ pub(super) fn login_password(user: &str) -> String {
     format!("{user}-at-the-gateway")
 }
 
-/// The tunnel is seen from both ends: an established connection at the gateway, none the other way round.
+/// The connector holds connections to the gateway, by its own account; nothing could have dialled it (step 2).
 fn wait_tunnel(world: &World, evidence: &mut Evidence) -> Result<()> {
     let deadline = Instant::now() + START;
     loop {
-        let mut ss = world.places.dmz.command("ss");
-        let listed = output(ss.args(["-Htn", "state", "established", "sport", "=", ":443"]))?;
-        let firewall = FIREWALL.both().map(|address| address.to_string());
-        let connector = CONNECTOR.1.to_string();
-        if listed.lines().any(|line| firewall.iter().chain([&connector]).any(|address| line.contains(address))) {
-            evidence.saw("the connector's tunnel to the gateway is up, dialled from inside the data centre");
+        let told = health::health(&world.places.connector);
+        if let Some(transport) = told.as_ref().ok().and_then(health::transport) {
+            evidence.saw(format!("the connector's tunnel is up by {transport}, dialled from inside the data centre"));
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "no tunnel within {START:?}; the gateway sees:\n{listed}");
+        ensure!(Instant::now() < deadline, "no tunnel within {START:?}; the connector says: {told:?}");
         thread::sleep(Duration::from_millis(100));
     }
 }

@@ -203,11 +203,7 @@ impl Site {
     /// # Errors
     /// It does not answer.
     pub fn health(&self, number: usize) -> Result<Value> {
-        let mut curl = self.places.connector(number).command("curl");
-        let ended =
-            crate::process::run(curl.args(["-s", "-m", "5", "http://127.0.0.1:9464/health"]), Duration::from_secs(10))?;
-        serde_json::from_str(&ended.stdout)
-            .with_context(|| format!("no health from connector {number}: {}", ended.stdout))
+        crate::health::health(self.places.connector(number))
     }
 
     /// Waits until what connector `number` says of itself passes `wanted`.

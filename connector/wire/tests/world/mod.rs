@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sluice_connector_wire::{
     AllowList, AllowListKeeper, AllowRule, Gatekeeper, Granted, ListPosition, ListRefused, PolicyKey, Presented,
-    Protocol, Refusal, StreamClaims, StreamKind, TokenSigner, sign_allow_list,
+    Protocol, Refusal, StreamClaims, StreamKind, TokenSigner, sign_allow_list, sign_stream_token,
 };
 use sluice_node_identity::UnixTime;
 
@@ -132,6 +132,30 @@ impl World {
         let presented = Presented { kind: StreamKind::Sealed, sid: &self.sid, cnf: &self.control_cnf };
         self.keeper.admit(token, &presented, UnixTime(NOW))
     }
+}
+
+/// A world whose list has these rules.
+pub(crate) fn at(rules: Vec<AllowRule>) -> (World, AllowList) {
+    let mut world = World::new();
+    let list = AllowList { version: 2, rules, ..world.list.clone() };
+    world.offer(&list).unwrap();
+    (world, list)
+}
+
+/// Shows a new token for a stream of the gateway.
+pub(crate) fn ask(world: &mut World, resource: &str, target: &str, now: u64) -> Result<Granted, Refusal> {
+    world.serial = world.serial.wrapping_add(1);
+    let now = UnixTime(now);
+    let claims = StreamClaims {
+        res: resource.parse().unwrap(),
+        tgt: target.parse().unwrap(),
+        iat: now,
+        exp: now.plus(30),
+        ..world.claims()
+    };
+    let token = sign_stream_token(&claims, &world.gateway).unwrap();
+    let presented = Presented { kind: StreamKind::Direct, sid: &world.sid, cnf: &world.gateway_cnf };
+    world.keeper.admit(&token, &presented, now)
 }
 
 /// A JWS with any header, signed by anything.
