@@ -1,6 +1,6 @@
 //! HTTP/1.1 connections: each head is read and judged here before the engine sees a byte of it.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pingora::{
@@ -12,12 +12,14 @@ use sluice_gateway_access::{HeadError, HeadReader};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::watch,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use crate::{Limits, connection::FrontStream, front::stopped, service::AppDoor};
 
 const READ: usize = 4 * 1024;
+/// Whoever was let in before the order to stop has so long for a first request; later ones may be asked elsewhere.
+const FIRST_AFTER_STOP: Duration = Duration::from_secs(1);
 
 /// Serves requests one after the other until the connection ends.
 pub(crate) async fn serve(
@@ -28,9 +30,9 @@ pub(crate) async fn serve(
 ) {
     let mut kept: Option<HttpPersistentSettings> = None;
     // The first request is part of saying hello; later ones may let the connection rest.
-    let mut rest = limits.handshake;
+    let (mut rest, mut after_stop) = (limits.handshake, FIRST_AFTER_STOP);
     loop {
-        match read_head(&mut stream, rest, limits.handshake, shutdown).await {
+        match read_head(&mut stream, rest, limits.handshake, (shutdown, after_stop)).await {
             Ok(Some(bytes)) => stream.unread(bytes),
             Ok(None) => return close(&mut stream).await,
             Err(refused) => return refuse(&mut stream, refused, limits.write).await,
@@ -48,24 +50,29 @@ pub(crate) async fn serve(
         let Some(reused) = proxy.process_new_http(session, shutdown).await else { return };
         let (again, settings) = reused.consume();
         let Ok(again) = again.into_any().downcast::<FrontStream>() else { return };
-        (stream, kept, rest) = (again, settings, limits.idle);
+        (stream, kept, rest, after_stop) = (again, settings, limits.idle, Duration::ZERO);
     }
 }
 
-/// One whole head with whatever came behind it; `None` when the client went away, rested too long or was too slow.
+/// One whole head with whatever came behind it; `None` when the client went away, rested too long or was too slow, or
+/// began nothing within `after_stop` of the order to stop.
 async fn read_head(
     stream: &mut FrontStream,
     rest: Duration,
     limit: Duration,
-    shutdown: &watch::Receiver<bool>,
+    (shutdown, after_stop): (&watch::Receiver<bool>, Duration),
 ) -> Result<Option<Bytes>, HeadError> {
     let mut shutdown = shutdown.clone();
+    let mut last_call = pin!(async move {
+        stopped(&mut shutdown).await;
+        sleep(after_stop).await;
+    });
     let (mut reader, mut buffer) = (HeadReader::default(), [0; READ]);
     let mut deadline = Instant::now() + rest;
     loop {
         let read = tokio::select! {
             read = timeout_at(deadline, stream.read(&mut buffer)) => read,
-            () = stopped(&mut shutdown), if reader.is_empty() => return Ok(None),
+            () = &mut last_call, if reader.is_empty() => return Ok(None),
         };
         let Ok(Ok(some @ 1..)) = read else { return Ok(None) };
         if reader.is_empty() {

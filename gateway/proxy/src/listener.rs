@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -27,6 +28,8 @@ use crate::{
 const BACKLOG: i32 = 4_096;
 /// Rest after `accept` failed (usually: no file descriptors left).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// A stopping gateway accepts for so long: the kernel would reset whoever stands before a listener that is closed.
+const LAST_CALL: Duration = Duration::from_millis(50);
 
 /// A line that went dead without a word is noticed after a minute, whether it rests or has bytes under way: a tunnel
 /// over one would go on being chosen for users' streams.
@@ -192,11 +195,16 @@ impl Entered {
     }
 }
 
-async fn accept(listener: TcpListener, gate: Gate, front: Arc<Front>, mut shutdown: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, gate: Gate, front: Arc<Front>, shutdown: watch::Receiver<bool>) {
+    let mut over = pin!(async move {
+        let mut shutdown = shutdown;
+        stopped(&mut shutdown).await;
+        tokio::time::sleep(LAST_CALL).await;
+    });
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stopped(&mut shutdown) => return,
+            () = &mut over => return,
         };
         match accepted {
             Ok((stream, client)) => enter(stream, client, &gate, &front),

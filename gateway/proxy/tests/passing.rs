@@ -161,3 +161,20 @@ async fn stopping_lets_a_running_request_end() {
     assert!(text.starts_with("HTTP/1.1 200") && text.contains("body: 4\n"), "{text}");
     stopping.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_lets_whoever_was_let_in_before_ask_once() {
+    let rig = Rig::with(Limits { drain: Duration::from_secs(5), ..Limits::default() }).await;
+    let bob = Browser::signed_in(&rig, WIKI, "bob").await;
+    let mut tls = bob.connect(WIKI).await;
+    let stopping = tokio::spawn(rig.stop());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {WIKI}\r\nCookie: {}\r\n\r\n", bob.cookies(WIKI));
+    tls.write_all(request("/first").as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    let ended = timeout(PATIENCE, tls.read_to_end(&mut all)).await.expect("an end");
+    let text = String::from_utf8_lossy(&all);
+    assert!(ended.is_ok(), "an end, not a cut: {ended:?}");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    stopping.await.unwrap();
+}

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     thread,
@@ -138,7 +139,7 @@ impl Fleet {
             authority.chain().display(),
             authority.key().display()
         );
-        self.configure(kind, &code, "", &more)?;
+        self.configure(kind, &code, CONTROL.v4(CONTROL_PORT), &more)?;
         self.start_again(places, kind)?;
         wait_joined(admin, kind)
     }
@@ -146,7 +147,9 @@ impl Fleet {
     pub(super) fn join_connector(&mut self, places: &Places, admin: &Admin, number: usize, more: &str) -> Result<()> {
         let kind = NodeKind::Connector(number);
         let code = join_code(admin, kind, &["--site", "dc-1"])?;
-        self.configure(kind, &code, "", more)?;
+        // Control is reached as the tunnel is: on port 443 of a gateway, which hands on what it cannot read.
+        let [first, _] = GATEWAYS;
+        self.configure(kind, &code, first.v4(443), more)?;
         self.start_again(places, kind)
     }
 
@@ -190,15 +193,14 @@ impl Fleet {
         Ok(())
     }
 
-    fn configure(&self, kind: NodeKind, code: &str, first: &str, more: &str) -> Result<()> {
+    fn configure(&self, kind: NodeKind, code: &str, control: SocketAddr, more: &str) -> Result<()> {
         let file = self.folder.join(format!("{}.code", kind.name()));
         fs::write(&file, code)?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
         let text = format!(
-            "state_dir = \"{}\"\n{first}\n[control]\njoin_code_file = \"{}\"\naddress = \"{}\"\n{more}",
+            "state_dir = \"{}\"\n\n[control]\njoin_code_file = \"{}\"\naddress = \"{control}\"\n{more}",
             self.folder.join(format!("{}-state", kind.name())).display(),
             file.display(),
-            CONTROL.v4(CONTROL_PORT)
         );
         self.write(kind, &text).map(drop)
     }

@@ -24,6 +24,9 @@ const REQUEST_SECONDS: u32 = 15;
 /// Most requests of one pulse under way.
 const UNDER_WAY: usize = 64;
 
+/// curl's exit code for an address where nobody listens.
+const NO_CONNECTION: u8 = 7;
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 fn curl(ns: &Ns, jar: &Path, root: &Path) -> Command {
@@ -96,6 +99,16 @@ pub struct Outcome {
     pub took: Duration,
     /// HTTP status; 0 when there was no answer.
     pub status: u16,
+    /// curl's exit code.
+    pub exit: u8,
+}
+
+impl Outcome {
+    /// There was no connection: nothing was asked.
+    #[must_use]
+    pub const fn refused(&self) -> bool {
+        self.exit == NO_CONNECTION
+    }
 }
 
 /// A user who asks for the small page every 50 ms.
@@ -151,8 +164,11 @@ impl Pulse {
 fn ask(ns: &Ns, jar: &Path, root: &Path, began: Instant) -> Outcome {
     let at = began.elapsed();
     let mut curl = curl(ns, jar, root);
-    curl.args(["-m", &REQUEST_SECONDS.to_string(), "-o", "/dev/null", "-w", "%{http_code}", SMALL]);
+    let limit = REQUEST_SECONDS.to_string();
+    curl.args(["-m", &limit, "-o", "/dev/null", "-w", "%{http_code} %{exitcode}", SMALL]);
     let ended = run(&curl, Duration::from_secs(u64::from(REQUEST_SECONDS) + 5));
-    let status = ended.ok().and_then(|ended| ended.stdout.trim().parse().ok()).unwrap_or(0);
-    Outcome { at, took: began.elapsed().saturating_sub(at), status }
+    let told = ended.ok().map(|ended| ended.stdout).unwrap_or_default();
+    let (status, exit) = told.trim().split_once(' ').unwrap_or_default();
+    let (status, exit) = (status.parse().unwrap_or(0), exit.parse().unwrap_or(u8::MAX));
+    Outcome { at, took: began.elapsed().saturating_sub(at), status, exit }
 }
