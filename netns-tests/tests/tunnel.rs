@@ -10,7 +10,14 @@
     reason = "tests that measure gaps"
 )]
 
-use std::{path::Path, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
 
 use sluice_netns_tests::{
     site::{BIG, Cast, KerberosProxy, NodeKind, Outcome, Site},
@@ -95,6 +102,56 @@ fn c2_only_443_outwards_is_needed() {
     site.no_errors().unwrap();
 }
 
+/// Packets of each mark that the firewall saw pass, by transport and direction; those of no class are counted as `odd`.
+fn marks(site: &Site) -> BTreeMap<String, u64> {
+    let told = site.places.firewall.command("nft").args(["-j", "list", "counters", "table", "inet", "marks"]).output();
+    let told: Value = serde_json::from_slice(&told.unwrap().stdout).unwrap();
+    let counters = told["nftables"].as_array().unwrap().iter().filter_map(|item| item.get("counter"));
+    counters
+        .map(|counter| (counter["name"].as_str().unwrap().to_owned(), counter["packets"].as_u64().unwrap()))
+        .collect()
+}
+
+#[test]
+fn c2_each_class_of_a_tunnel_has_its_mark_on_the_wire_both_ways_over_both_transports() {
+    // Default's connection carries no mark, and neither do calls to control: they are not told apart.
+    let mut script = "add table inet marks\n\
+                      add chain inet marks pass { type filter hook forward priority 10; }\n"
+        .to_owned();
+    for (transport, port) in [("quic", "udp"), ("tcp", "tcp")] {
+        for (way, device, side) in [("up", "br0", "dport"), ("down", "eth0", "sport")] {
+            for (class, dscp) in [("interactive", "34"), ("standard", "0"), ("bulk", "1"), ("odd", "!= { 0, 1, 34 }")] {
+                let name = format!("{transport}_{way}_{class}");
+                script += &format!(
+                    "add counter inet marks {name}\n\
+                     add rule inet marks pass iifname {device} {port} {side} 443 ip dscp {dscp} counter name {name}\n"
+                );
+            }
+        }
+    }
+    let mut site = Site::prepare(&cast(1, 1), |site| filter(site, &script)).unwrap();
+    site.wait_for_page(0).unwrap();
+    for (transport, rules) in [("quic", ALL), ("tcp", NO_UDP)] {
+        nft(&site, rules);
+        wait_for(&mut site, transport);
+        let before = marks(&site);
+        let grown = |site: &Site| {
+            let now = marks(site);
+            let ours = now.into_iter().filter(|(name, _)| name.starts_with(transport) && !name.ends_with("odd"));
+            ours.map(|(name, packets)| packets - before[&name]).min()
+        };
+        let patience = Instant::now() + RECOVERY;
+        while grown(&site).is_none_or(|least| least < 5) {
+            assert!(Instant::now() < patience, "{transport}: {before:?}, then {:?}", marks(&site));
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+    let odd: Vec<_> =
+        marks(&site).into_iter().filter(|(name, packets)| name.ends_with("odd") && *packets > 0).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+    site.no_errors().unwrap();
+}
+
 #[test]
 fn c2_a_gateway_that_restarts_has_its_tunnel_back() {
     let mut site = build(1, 1);
@@ -105,7 +162,10 @@ fn c2_a_gateway_that_restarts_has_its_tunnel_back() {
             site.stop(NodeKind::Gateway(0)).unwrap();
         }
         site.start(NodeKind::Gateway(0)).unwrap();
+        let back = Instant::now();
         site.wait_for_page(0).unwrap();
+        println!("gateway started again: page after {} ms", back.elapsed().as_millis());
+        assert!(back.elapsed() < RECOVERY, "{:?}", back.elapsed());
     }
     site.no_errors().unwrap();
 }
