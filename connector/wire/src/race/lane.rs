@@ -17,7 +17,7 @@ pub(super) struct Lane {
     pub(super) links: Links,
     pub(super) network: Network,
     pub(super) backoff: Doubling,
-    /// Immediate dials after address changes.
+    /// Dials that do not wait for what went before: after address changes and losses.
     pub(super) prompt: Allowance,
     pub(super) race_at: Option<Duration>,
     /// The race's second transport.
@@ -117,6 +117,10 @@ impl Lane {
             // Perhaps a path that lets handshakes through and little else.
             desk.memory.remember(self.network, Transport::Tcp, desk.now);
             self.quic_held_until = Some(desk.now + self.probe.take(desk.spread));
+        }
+        // The pauses that stood before it came up say nothing of a gateway that was restarted once more.
+        if self.prompt.take(desk.now) {
+            self.backoff.reset();
         }
         if self.links.in_use().is_none() && self.drain_until.is_none() {
             let again = desk.now + self.backoff.take(desk.spread);

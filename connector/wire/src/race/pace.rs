@@ -28,8 +28,8 @@ pub struct Pace {
     pub leaving: Duration,
     /// Time that running streams get when the agent stops: 30 s.
     pub drain: Duration,
-    /// Address changes that are answered by a dial at once, as long as they do not come more often than this on the
-    /// average: 10 s.
+    /// Address changes that are answered by a dial at once, and losses after the shortest pause, as long as they do not
+    /// come more often than this on the average: 10 s.
     pub prompt_every: Duration,
     /// How many of them may come together: 6.
     pub prompt_burst: u32,

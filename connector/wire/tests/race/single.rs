@@ -46,6 +46,21 @@ fn c2_blocked_udp_costs_a_quarter_second_once_and_is_remembered() {
 }
 
 #[test]
+fn c2_a_gateway_that_restarts_twice_is_dialled_soon_both_times() {
+    let mut world = World::new(4);
+    world.run_for(secs(60));
+    // Away for long enough that pauses between dials have grown.
+    world.change(Change::Restart { loud: true, away: 12_000 });
+    assert!(!within(&mut world, secs(12), |world| world.works(STANDARD)));
+    assert!(within(&mut world, secs(30), |world| world.works(STANDARD)));
+    world.run_for(secs(1));
+    world.change(Change::Restart { loud: true, away: 0 });
+    world.run_for(Duration::from_millis(30));
+    assert_eq!(on(&world, STANDARD), None);
+    assert!(within(&mut world, Pace::default().pause_min + secs(1), |world| world.works(STANDARD)));
+}
+
+#[test]
 fn c2_quic_that_comes_to_work_is_taken_and_tcp_lets_its_streams_end() {
     let mut world = World::new(3);
     world.change(Change::Udp(0, false));
