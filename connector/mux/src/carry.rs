@@ -13,6 +13,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::PollReset;
+
 /// Bytes moved at a time, and the most that one direction keeps while its writer is full.
 pub const CARRY_BUFFER: usize = 64 * 1024;
 /// Reads of one direction before others get their turn.
@@ -26,11 +28,12 @@ thread_local! {
 /// from `a` to `b` and from `b` to `a`.
 ///
 /// # Errors
-/// The first error of either side; nothing is shut down then.
+/// The first error of either side, a reset among them that stands behind bytes which nobody takes; nothing is shut down
+/// then.
 pub async fn carry<A, B>(a: &mut A, b: &mut B) -> io::Result<(u64, u64)>
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: AsyncRead + AsyncWrite + PollReset + Unpin,
+    B: AsyncRead + AsyncWrite + PollReset + Unpin,
 {
     let (mut there, mut back) = (Way::default(), Way::default());
     poll_fn(|cx| {
@@ -68,7 +71,7 @@ enum State {
 impl Way {
     fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<()>>
     where
-        R: AsyncRead + Unpin,
+        R: AsyncRead + PollReset + Unpin,
         W: AsyncWrite + Unpin,
     {
         // Taken out and put back, so that a copy inside a copy finds an empty place and not a locked one.
@@ -87,11 +90,13 @@ impl Way {
         to: &mut W,
     ) -> Poll<io::Result<()>>
     where
-        R: AsyncRead + Unpin,
+        R: AsyncRead + PollReset + Unpin,
         W: AsyncWrite + Unpin,
     {
         for _ in 0..TURNS {
-            ready!(self.put_kept(cx, to))?;
+            if self.put_kept(cx, to)?.is_pending() {
+                return from.poll_reset(cx).map(Err);
+            }
             match self.state {
                 State::Ended => return Poll::Ready(Ok(())),
                 State::Ending => {
@@ -121,17 +126,18 @@ impl Way {
         Poll::Pending
     }
 
-    fn put_kept<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>> {
+    /// Pending while the writer has not taken everything.
+    fn put_kept<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W) -> io::Result<Poll<()>> {
         let kept = std::mem::take(&mut self.kept);
         let rest = kept.get(self.taken..).unwrap_or_default();
         let taken = self.put(rest, cx, to)?;
         if taken == rest.len() {
             self.taken = 0;
-            return Poll::Ready(Ok(()));
+            return Ok(Poll::Ready(()));
         }
         self.taken += taken;
         self.kept = kept;
-        Poll::Pending
+        Ok(Poll::Pending)
     }
 
     /// Writes as much as the writer takes now; gives how much that was.

@@ -32,6 +32,8 @@ enum Source {
 struct Counters {
     received: AtomicU64,
     left: AtomicU64,
+    /// The most that was seen.
+    acknowledged: AtomicU64,
     /// Asked how many of the bytes that left are not acknowledged yet.
     kernel: Weak<TcpStream>,
 }
@@ -61,7 +63,9 @@ impl Heard {
             Source::Counted(counters) => {
                 let written = counters.left.load(Relaxed);
                 let waiting = counters.kernel.upgrade().map_or(0, |tcp| unacknowledged(&tcp));
-                written.saturating_sub(waiting)
+                let now = written.saturating_sub(waiting);
+                // The two are not read at one moment.
+                counters.acknowledged.fetch_max(now, Relaxed).max(now)
             }
             Source::Quic(connection, last) => {
                 let now = connection.upgrade().map_or(0, |connection| connection.0.stats().frame_rx.acks);

@@ -25,6 +25,14 @@ pub(crate) enum Kind {
 }
 
 impl Stream {
+    /// Ready when the other end has reset its direction, or the connection has gone. Reads nothing.
+    pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        match &mut self.0 {
+            Kind::Tcp(stream) => stream.poll_broken(cx),
+            Kind::Quic(stream) => stream.poll_broken(cx),
+        }
+    }
+
     /// The stream carries datagrams from here on. Both ends must say so at the same place in the stream.
     #[must_use]
     pub fn into_datagrams(self) -> Datagrams {

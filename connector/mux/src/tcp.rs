@@ -238,6 +238,14 @@ impl TcpStream {
         }
     }
 
+    pub(crate) fn poll_broken(&self, cx: &Context<'_>) -> Poll<io::Error> {
+        match self.shared.session().broken(self.id, cx.waker()) {
+            Some(Read::Reset) => Poll::Ready(io::ErrorKind::ConnectionReset.into()),
+            Some(_) => Poll::Ready(gone()),
+            None => Poll::Pending,
+        }
+    }
+
     pub(crate) fn poll_write(&self, cx: &Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.shared.session().write(self.id, buf, cx.waker()) {
             Write::Bytes(written) => Poll::Ready(Ok(written)),

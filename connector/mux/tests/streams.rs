@@ -4,7 +4,7 @@
 mod pair;
 
 use pair::{BOTH, PATIENCE, pair};
-use sluice_connector_mux::{Connection, Stream};
+use sluice_connector_mux::{Connection, Stream, carry};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
@@ -95,5 +95,24 @@ async fn datagrams_pass_whole_at_every_size() {
         assert!(near.send(&vec![0; sluice_connector_mux::MAX_DATAGRAM + 1]).is_err());
         drop(near);
         assert!(timeout(PATIENCE, far.recv()).await.unwrap().unwrap().is_none(), "{transport}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c5_a_reset_is_seen_behind_bytes_that_nobody_takes() {
+    for transport in BOTH {
+        let (mut agent, gateway) = pair(transport).await;
+        let mut near = gateway.opener().open().await.unwrap();
+        near.write_all(b"x").await.unwrap();
+        let mut far = agent.next().await.unwrap().unwrap();
+        let (mut target, _stuck) = tokio::io::duplex(1024);
+        let copying = tokio::spawn(async move { carry(&mut far, &mut target).await });
+        // More than the target takes and the copy keeps.
+        near.write_all(&vec![7; 128 * 1024]).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert!(!copying.is_finished());
+        drop(near);
+        let ended = timeout(PATIENCE, copying).await.expect("the reset is seen").unwrap();
+        assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "{transport}");
     }
 }

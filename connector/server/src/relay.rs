@@ -1,7 +1,7 @@
 //! Sealed streams: control's bytes, carried to an agent unread.
 
 use anyhow::Context;
-use sluice_connector_mux::{carry, read_frame, write_frame};
+use sluice_connector_mux::{PollReset, carry, read_frame, write_frame};
 use sluice_connector_wire::{OpenReply, OpenRequest, RelayOpen};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
@@ -15,7 +15,7 @@ impl TunnelServer {
     /// No request in time, or either side broke off. A refusal is answered and is no error.
     pub async fn serve_relay<T>(&self, mut io: T) -> anyhow::Result<()>
     where
-        T: AsyncRead + AsyncWrite + Unpin,
+        T: AsyncRead + AsyncWrite + PollReset + Unpin,
     {
         let limits = &self.shared.limits;
         let wanted: RelayOpen = read_frame(&mut io, limits.handshake).await.context("reading the relay request")?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use sluice_connector_mux::{Datagrams, Stream};
+use sluice_connector_mux::{Datagrams, PollReset, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -69,6 +69,15 @@ fn withdrawn() -> io::Error {
 impl fmt::Debug for DirectStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("DirectStream").field(&self.stream).finish()
+    }
+}
+
+impl PollReset for DirectStream {
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if let Err(cut) = still_open(&mut self.cut_for_reader, cx) {
+            return Poll::Ready(cut);
+        }
+        self.stream.poll_reset(cx)
     }
 }
 

@@ -22,6 +22,7 @@ use pingora::{
     },
     proxy::Session,
 };
+use sluice_connector_mux::PollReset;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -35,6 +36,12 @@ use crate::doors::FrontTls;
 pub struct Replayed<S> {
     first: Bytes,
     stream: S,
+}
+
+impl<S: PollReset> PollReset for Replayed<S> {
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.stream.poll_reset(cx)
+    }
 }
 
 impl<S> Replayed<S> {

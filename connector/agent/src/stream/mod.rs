@@ -8,7 +8,7 @@ mod watch;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use sluice_connector_mux::{Datagrams, Stream, read_frame, write_frame};
+use sluice_connector_mux::{Datagrams, PollReset, Stream, read_frame, write_frame};
 use sluice_connector_wire::{Denied, Granted, OpenReply, OpenRequest, Presented, Refusal, StreamKind};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -56,7 +56,7 @@ async fn first_frame(io: &mut (impl AsyncRead + Unpin), limit: Duration) -> Resu
 }
 
 /// What a stream's bytes, or its datagrams, travel in.
-trait Carrier: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+trait Carrier: AsyncRead + AsyncWrite + PollReset + Unpin + Send + 'static {
     fn into_datagrams(self) -> Datagrams;
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sluice_connector_mux::carry;
+use sluice_connector_mux::{PollReset, carry};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -29,7 +29,7 @@ impl Counted {
     }
 
     /// Copies both ways until both have ended; an end of one way is passed on at once.
-    pub(super) async fn copy(&mut self, io: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    pub(super) async fn copy(&mut self, io: &mut (impl AsyncRead + AsyncWrite + PollReset + Unpin)) -> io::Result<()> {
         carry(io, self).await.map(drop)
     }
 
@@ -42,6 +42,8 @@ impl Counted {
         }
     }
 }
+
+impl PollReset for Counted {}
 
 impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

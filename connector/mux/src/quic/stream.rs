@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
@@ -43,6 +43,21 @@ impl QuicStream {
         let read = ready!(AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buf)).map_err(same_as_tcp);
         self.failed = read.as_ref().err().map(io::Error::kind);
         Poll::Ready(read)
+    }
+
+    pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if let Some(kind) = self.failed {
+            return Poll::Ready(kind.into());
+        }
+        // Keeps nothing between calls: what it waits for is entered anew with each.
+        let kind = match ready!(pin!(self.receive.received_reset()).poll(cx)) {
+            // It has ended; the writer learns of the rest.
+            Ok(None) => return Poll::Pending,
+            Ok(Some(_)) => io::ErrorKind::ConnectionReset,
+            Err(_) => io::ErrorKind::ConnectionAborted,
+        };
+        self.failed = Some(kind);
+        Poll::Ready(kind.into())
     }
 
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {

@@ -212,6 +212,21 @@ impl Session {
         Read::Bytes(read)
     }
 
+    /// Why nothing more of `id` can be read, or its waiting bytes count no more; an end is no reason.
+    pub(crate) fn broken(&mut self, id: u32, waker: &Waker) -> Option<Read> {
+        let Some(slot) = self.streams.get_mut(&id) else { return Some(Read::Gone) };
+        match slot.receiving {
+            Receiving::Reset => Some(Read::Reset),
+            Receiving::Open if self.gone => Some(Read::Gone),
+            Receiving::Open => {
+                remember(&mut slot.reader, waker);
+                None
+            }
+            // Complete: it stays good whatever becomes of the other end.
+            Receiving::Finished => None,
+        }
+    }
+
     /// Lets the peer send more once half the window was read; more than before when the reader keeps up.
     fn open_window(&mut self, id: u32) {
         let Some(slot) = self.streams.get_mut(&id) else { return };
@@ -283,6 +298,9 @@ impl Session {
         let Header { stream, length, .. } = header;
         let new = header.has(SYN);
         if new {
+            if header.has(RST) {
+                return Err(Violation::Frame);
+            }
             self.accept(stream, 0)?;
         }
         let Some(slot) = self.streams.get_mut(&stream) else {
@@ -312,6 +330,9 @@ impl Session {
     fn on_window(&mut self, header: Header) -> Result<Body, Violation> {
         let Header { stream, length, .. } = header;
         if header.has(SYN) {
+            if header.has(RST) {
+                return Err(Violation::Frame);
+            }
             self.accept(stream, length)?;
             if header.has(FIN) {
                 self.end(stream);
@@ -333,7 +354,7 @@ impl Session {
         if header.has(FIN) {
             self.end(stream);
         }
-        self.count_idle(header.has(ACK) || header.has(FIN))?;
+        self.count_idle(length > 0 || header.has(ACK) || header.has(FIN))?;
         Ok(Body::None)
     }
 

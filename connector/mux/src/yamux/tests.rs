@@ -325,6 +325,16 @@ fn a_million_tiny_frames_take_little_more_memory_than_their_bytes() {
 }
 
 #[test]
+fn opening_and_resetting_in_one_frame_leaves_no_stream_behind() {
+    for kind in [Kind::Data, Kind::WindowUpdate] {
+        let mut side = agent();
+        let ended = (1..=2 * MAX_STREAMS)
+            .find_map(|n| side.hear(Header::new(kind, SYN | RST, u32::try_from(2 * n).unwrap(), 0)).err());
+        assert_eq!(ended, Some(Violation::Frame), "{kind:?}");
+    }
+}
+
+#[test]
 fn frames_that_carry_nothing_end_the_connection() {
     let nothing = [
         Header::new(Kind::Data, 0, 2, 0),
