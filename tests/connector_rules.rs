@@ -159,6 +159,11 @@ fn c5_control_cannot_widen_a_list_whose_key_the_customer_holds() {
     site.world.good(&[&next[..], &["--old-key", key]].concat());
     assert!(sign(other.to_str().unwrap()).status.success());
     site.resource("three", &["--target", "three.test:443"]);
+    // A job that signs what says the same leaves this one alone.
+    let job = ["policy", "sign", "--tenant", "acme", "--unchanged", "--key", other.to_str().unwrap()];
+    let left = site.world.admin(&job);
+    assert_eq!(left.status.code(), Some(1), "{}", said(&left));
+    assert!(site.world.path("other.pem.signed/acme.dc-1.jws").exists());
     assert!(sign(other.to_str().unwrap()).status.success());
     site.until("the list under the third key", |site| site.allowed("tcp:three.test:443"));
     assert!(site.world.good(&["audit", "verify", "--tenant", "acme"])["intact"].as_bool().unwrap());

@@ -1,7 +1,10 @@
 //! The policy key: in control's keystore, or in the customer's own hands.
 
 mod key;
+mod own;
 mod sign;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io::Write,
@@ -21,6 +24,7 @@ use sluice_control_server::admin_api::{
 };
 use sluice_node_identity::{NodeId, TenantId, UnixTime};
 
+use self::{own::OwnKey, sign::Standing};
 use super::{
     call::{Call, Show},
     client::Client,
@@ -59,7 +63,7 @@ pub(super) enum PolicyDo {
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
     },
-    /// Show what waits, ask, and sign it here
+    /// Show what waits, ask, and sign it here. What changes is told from FILE.signed, the record of what was signed
     Sign {
         #[arg(long)]
         tenant: TenantId,
@@ -69,10 +73,25 @@ pub(super) enum PolicyDo {
         /// This connector's only
         #[arg(long)]
         connector: Option<NodeId>,
-        /// Do not ask
+        /// Do not ask, whatever changes: control then decides what connectors may reach
         #[arg(long)]
         yes: bool,
+        /// Do not ask; sign those lists alone in which nothing changes but their end. For a daily job: exit status 1 says
+        /// that others wait
+        #[arg(long, conflicts_with = "yes")]
+        unchanged: bool,
     },
+}
+
+/// Which lists are signed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Those agreed to on the terminal.
+    Asked,
+    /// Those in which nothing changes.
+    Unchanged,
+    /// All.
+    All,
 }
 
 #[derive(Subcommand)]
@@ -90,7 +109,7 @@ pub(super) enum Act<'a> {
     New { out: &'a Path },
     Adopt { tenant: &'a TenantId, key: &'a Path, old_key: Option<&'a Path> },
     Pending { tenant: &'a TenantId, connector: Option<&'a NodeId>, key: Option<&'a Path> },
-    Sign { tenant: &'a TenantId, connector: Option<&'a NodeId>, key: &'a Path, yes: bool },
+    Sign { tenant: &'a TenantId, connector: Option<&'a NodeId>, key: &'a Path, which: Which },
 }
 
 impl PolicyDo {
@@ -101,8 +120,13 @@ impl PolicyDo {
             Self::Pending { tenant, connector, key } => {
                 Some(Act::Pending { tenant, connector: connector.as_ref(), key: key.as_deref() })
             }
-            Self::Sign { tenant, connector, key, yes } => {
-                Some(Act::Sign { tenant, connector: connector.as_ref(), key, yes: *yes })
+            Self::Sign { tenant, connector, key, yes, unchanged } => {
+                let which = match (yes, unchanged) {
+                    (true, _) => Which::All,
+                    (false, true) => Which::Unchanged,
+                    (false, false) => Which::Asked,
+                };
+                Some(Act::Sign { tenant, connector: connector.as_ref(), key, which })
             }
             Self::Show { .. } => None,
         }
@@ -143,7 +167,7 @@ pub(super) fn run(
             super::print::answer(&call, &answer, json)?;
         }
         Act::Pending { tenant, connector, key } => {
-            let key = key.map(key::read).transpose()?;
+            let key = key.map(OwnKey::open).transpose()?;
             let waiting = runtime()?.block_on(waiting(&connect()?, tenant, connector))?;
             if json {
                 say(&format!("{}\n", serde_json::to_string_pretty(&json!({ "items": waiting }))?))?;
@@ -154,11 +178,15 @@ pub(super) fn run(
                 say(&sign::read(pending, tenant, key.as_ref())?.words)?;
             }
         }
-        Act::Sign { tenant, connector, key, yes } => {
-            let key = key::read(key)?;
+        Act::Sign { tenant, connector, key, which } => {
+            let key = OwnKey::open(key)?;
             let client = connect()?;
-            anyhow::ensure!(yes || !json, "--json asks nothing: add --yes, once you have seen what waits");
-            return runtime()?.block_on(sign_all(&client, tenant, connector, &key, yes, json));
+            let asks = which == Which::Asked;
+            anyhow::ensure!(
+                !asks || !json,
+                "--json asks nothing: add --unchanged, or --yes once you have seen what waits"
+            );
+            return runtime()?.block_on(sign_all(&client, tenant, connector, &key, which, json));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -186,30 +214,42 @@ async fn sign_all(
     client: &Client,
     tenant: &TenantId,
     connector: Option<&NodeId>,
-    key: &PolicyKey,
-    yes: bool,
+    own: &OwnKey,
+    which: Which,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let show = Call::new(Method::GET, format!("/tenants/{tenant}/policy"), Show::Policy);
     let policy: PolicyView = read(client.run(&show).await?)?;
     anyhow::ensure!(
-        policy.held_by == "customer" && policy.thumbprint == key.thumbprint(),
+        policy.held_by == "customer" && policy.thumbprint == own.key.thumbprint(),
         "this is key {}; the tenant's policy key is {}, held by {}",
-        key.thumbprint(),
+        own.key.thumbprint(),
         policy.thumbprint,
         policy.held_by
     );
     let (mut done, mut left) = (Vec::new(), false);
     for pending in waiting(client, tenant, connector).await? {
-        let reading = sign::read(&pending, tenant, Some(key))?;
+        let reading = sign::read(&pending, tenant, Some(own))?;
         if !json {
             say(&reading.words)?;
         }
-        if !yes && !sign::agreed(pending.connector.as_str())? {
+        let agreed = match which {
+            Which::All => {
+                anyhow::ensure!(
+                    reading.standing != Standing::Unrecorded,
+                    "{} is missing, so that nobody can say what changes: look at the whole list once, without --yes",
+                    own.record(tenant, &pending.connector).display()
+                );
+                true
+            }
+            Which::Unchanged => reading.standing == Standing::Renewal,
+            Which::Asked => sign::agreed(pending.connector.as_str())?,
+        };
+        if !agreed {
             left = true;
             continue;
         }
-        let jws = sign::sign(&pending, &reading, key, UnixTime::from(SystemTime::now()))?;
+        let jws = sign::sign(&pending, &reading, own, UnixTime::from(SystemTime::now()))?;
         let path = format!("/tenants/{tenant}/policy/lists/{}", pending.connector);
         let call = Call::post(path, &PutSignedList { jws }, Show::Policy)?;
         let stands: ListView = read(client.run(&call).await?)?;
