@@ -157,6 +157,12 @@ impl ClassDo {
 pub(super) enum AppDo {
     /// Add an app
     Add(Box<NewApp>),
+    /// Remove an app; its resource stays
+    Remove {
+        id: AppId,
+        #[arg(long)]
+        tenant: TenantId,
+    },
     /// List apps
     List {
         #[arg(long)]
@@ -205,6 +211,10 @@ impl AppDo {
     pub(super) fn call(self) -> anyhow::Result<Call> {
         match self {
             Self::Add(app) => app.call(),
+            Self::Remove { id, tenant } => {
+                let done = Show::Done(format!("app {id} removed"));
+                Ok(Call::new(Method::DELETE, format!("/tenants/{tenant}/apps/{id}"), done))
+            }
             Self::List { tenant, limit } => Ok(Call::list(
                 format!("/tenants/{tenant}/apps"),
                 &["id", "display_name", "host", "groups", "user_header"],

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::Subcommand;
+use hyper::Method;
 use ipnetwork::IpNetwork;
 use sluice_connector_wire::{ClassPair, Ports, Target, WeeklyWindow};
 use sluice_control_server::admin_api::ResourceView;
@@ -13,6 +14,14 @@ use super::call::{Call, Show};
 pub(super) enum ResourceDo {
     /// Add a resource
     Add(Box<NewResource>),
+    /// Replace a resource: say all of it again
+    Change(Box<NewResource>),
+    /// Remove a resource that no app and no integration names; running streams that need it are cut
+    Remove {
+        id: ResourceId,
+        #[arg(long)]
+        tenant: TenantId,
+    },
     /// List resources
     List {
         #[arg(long)]
@@ -63,7 +72,20 @@ pub(super) struct NewResource {
 impl ResourceDo {
     pub(super) fn call(self) -> anyhow::Result<Call> {
         match self {
-            Self::Add(new) => new.call(),
+            Self::Add(new) => {
+                let done = Show::Done(format!("resource {} added", new.id));
+                let path = format!("/tenants/{}/resources", new.tenant);
+                Call::post(path, &new.view()?, done)
+            }
+            Self::Change(new) => {
+                let done = Show::Done(format!("resource {} changed", new.id));
+                let path = format!("/tenants/{}/resources/{}", new.tenant, new.id);
+                Call::put(path, &new.view()?, done)
+            }
+            Self::Remove { id, tenant } => {
+                let done = Show::Done(format!("resource {id} removed"));
+                Ok(Call::new(Method::DELETE, format!("/tenants/{tenant}/resources/{id}"), done))
+            }
             Self::List { tenant, limit } => {
                 let columns = &[
                     "id",
@@ -84,15 +106,13 @@ impl ResourceDo {
 }
 
 impl NewResource {
-    fn call(self) -> anyhow::Result<Call> {
+    fn view(self) -> anyhow::Result<ResourceView> {
         let target = target(&self.target, self.protocol.as_deref(), self.ports)?;
-        let Self { id, tenant, site, networks, for_users, for_control, class, hosts, .. } = self;
-        let done = Show::Done(format!("resource {id} added"));
+        let Self { id, site, networks, for_users, for_control, class, hosts, .. } = self;
         let ports = self.ports.map(|ports| ports.to_string());
         let times = self.times.iter().map(ToString::to_string).collect();
         let target = target.to_string();
-        let body = ResourceView { id, site, target, networks, for_users, for_control, class, hosts, ports, times };
-        Call::post(format!("/tenants/{tenant}/resources"), &body, done)
+        Ok(ResourceView { id, site, target, networks, for_users, for_control, class, hosts, ports, times })
     }
 }
 

@@ -26,6 +26,15 @@ fn commands_become_the_requests_they_stand_for() {
     let node = call("node add edge-1 --tenant acme --role edge --site branch-1").unwrap();
     assert_eq!((node.method.as_str(), node.path.as_str()), ("POST", "/tenants/acme/nodes"));
     assert_eq!(node.body.unwrap()["role"], "edge");
+    let change = call("resource change sql --tenant acme --site dc --target sql.test:1433 --for-users").unwrap();
+    assert_eq!((change.method.as_str(), change.path.as_str()), ("PUT", "/tenants/acme/resources/sql"));
+    for (line, path) in [
+        ("resource remove sql --tenant acme", "/tenants/acme/resources/sql"),
+        ("app remove wiki --tenant acme", "/tenants/acme/apps/wiki"),
+    ] {
+        let remove = call(line).unwrap();
+        assert_eq!((remove.method.as_str(), remove.path.as_str()), ("DELETE", path));
+    }
     let revoke = call("hub revoke hub-1 --tenant acme").unwrap();
     assert_eq!(revoke.path, "/tenants/acme/hubs/hub-1/revoke");
     let app = "app add wiki --tenant acme --name Wiki --host wiki.acme.test --resource wiki --group staff";

@@ -10,7 +10,7 @@ use sluice_control_store_sqlite::SqliteStore;
 use sluice_control_wallet::{Credential, Owner};
 use sluice_control_wallet_daemon::{WalletClients, WalletError};
 use sluice_control_workers::{Credentials, CredentialsError, KeyError, TenantKeys, WorkError, Workers};
-use sluice_node_identity::{IntegrationId, TenantId, UserId};
+use sluice_node_identity::{IntegrationId, ResourceId, TenantId, UserId};
 
 /// Keys derived from tenants' data keys.
 pub(super) struct DataKeys(pub(super) Arc<Keystore>);
@@ -138,7 +138,7 @@ impl FeedService for Services {
 
 #[async_trait]
 impl IntegrationService for Services {
-    fn validate(&self, declaration: &str) -> Result<(), ServiceError> {
+    fn validate(&self, declaration: &str) -> Result<ResourceId, ServiceError> {
         self.0.validate(declaration).map_err(told)
     }
 

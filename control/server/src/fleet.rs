@@ -51,7 +51,8 @@ pub(crate) async fn load(store: &dyn Store, id: &TenantId) -> anyhow::Result<Fle
     })
 }
 
-async fn all<R: Record>(store: &dyn Store, tenant: &TenantId) -> anyhow::Result<Vec<R>> {
+/// All of a tenant's records of one sort.
+pub(crate) async fn all<R: Record>(store: &dyn Store, tenant: &TenantId) -> anyhow::Result<Vec<R>> {
     let mut found = Vec::new();
     let mut after = None;
     loop {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use sluice_control_domain::UserRecord;
-use sluice_node_identity::{IntegrationId, TenantId};
+use sluice_node_identity::{IntegrationId, ResourceId, TenantId};
 use thiserror::Error;
 
 /// A refusal that is shown to the person who asked.
@@ -60,8 +60,8 @@ pub trait FeedService: Send + Sync {
 /// What administrators do with integrations.
 #[async_trait]
 pub trait IntegrationService: Send + Sync {
-    /// Checks a declaration (TOML).
-    fn validate(&self, declaration: &str) -> Result<(), ServiceError>;
+    /// Checks a declaration (TOML); gives the resource it names.
+    fn validate(&self, declaration: &str) -> Result<ResourceId, ServiceError>;
     /// Stores the service account's login in the wallet.
     async fn put_service_credential(
         &self,

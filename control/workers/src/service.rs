@@ -9,7 +9,7 @@ use sluice_control_domain::{
 use sluice_control_feed::{CardText, Person};
 use sluice_control_sync::Declaration;
 use sluice_control_wallet::{Credential, Owner};
-use sluice_node_identity::{IntegrationId, TenantId, UnixTime};
+use sluice_node_identity::{IntegrationId, ResourceId, TenantId, UnixTime};
 use tokio::sync::Mutex;
 
 use crate::{Cache, Credentials, Reach, Target, TenantKeys, WorkError, lease::now, seal};
@@ -198,12 +198,12 @@ impl Workers {
         Ok(self.parts.credentials.put(tenant, integration, &owner, credential).await?)
     }
 
-    /// Checks a declaration (TOML).
+    /// Checks a declaration (TOML); gives the resource it names.
     ///
     /// # Errors
     /// [`WorkError::Refused`] says where and what to do.
-    pub fn validate(&self, declaration: &str) -> Result<(), WorkError> {
-        Declaration::parse(declaration).map(drop).map_err(|error| WorkError::Refused(error.to_string()))
+    pub fn validate(&self, declaration: &str) -> Result<ResourceId, WorkError> {
+        Declaration::parse(declaration).map(|read| read.service.resource).map_err(|error| WorkError::Refused(error.to_string()))
     }
 
     /// Runs a full sync now and waits for it; gives (rows in the cache, rows changed, cards made).

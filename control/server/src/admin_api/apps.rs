@@ -7,7 +7,7 @@ use sluice_control_domain::{
     AppPlace, AppRecord, ChangeSet, ExceptionRecord, PLATFORM, ResourceRecord, Tenant, compile::FEED_APP,
 };
 use sluice_gateway_access::{Upstream, removed_from_request};
-use sluice_node_identity::TenantId;
+use sluice_node_identity::{AppId, TenantId};
 
 use super::{
     AdminState, ApiError, Caller,
@@ -136,4 +136,25 @@ pub(super) async fn list(
         user_header: app.user_header,
     };
     Ok(Json(Page { items: found.into_iter().map(|app| view(app.body)).collect(), next }))
+}
+
+/// Remove an app: gateways stop publishing it. Its resource stays.
+#[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/apps/{app}", tag = "apps",
+    params(("tenant" = String, Path), ("app" = String, Path)),
+    responses((status = 204, description = "gone")), security(("token" = [])))]
+pub(super) async fn remove(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Path((tenant, app)): Path<(TenantId, AppId)>,
+) -> Result<StatusCode, ApiError> {
+    caller.may_touch(&tenant)?;
+    let now = state.now();
+    state
+        .change::<AppRecord, ()>(tenant.as_str(), app.as_str(), |loaded| {
+            let detail = json!({ "host": loaded.body.host });
+            let audit = caller.did(now, "app.remove", format!("app/{app}"), detail);
+            Ok((ChangeSet::of(&tenant).delete(loaded).audit(audit), ()))
+        })
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -80,6 +80,11 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "conflict", "this was changed by somebody else just now; look again and repeat")
     }
 
+    /// Something else needs it.
+    pub fn in_use(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "in_use", message)
+    }
+
     /// Too much at once.
     pub fn busy(message: impl Into<String>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many", message)

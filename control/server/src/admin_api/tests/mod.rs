@@ -3,6 +3,7 @@
 
 mod fleet;
 mod reach;
+mod resources;
 pub(crate) mod streams;
 
 use std::sync::{
@@ -21,7 +22,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use sluice_control_domain::{ChangeSet, Load, OwnerLink, PLATFORM, Record, Store};
 use sluice_control_store_sqlite::SqliteStore;
-use sluice_node_identity::{Fingerprint, IntegrationId, TenantId, UnixTime};
+use sluice_node_identity::{Fingerprint, IntegrationId, ResourceId, TenantId, UnixTime};
 use tower::ServiceExt;
 
 use super::{AdminState, Authority, Ledger, NewTenantKeys, new_link};
@@ -76,8 +77,12 @@ struct Integrations(Mutex<Vec<String>>);
 
 #[async_trait]
 impl IntegrationService for Integrations {
-    fn validate(&self, declaration: &str) -> Result<(), ServiceError> {
-        if declaration.contains("good") { Ok(()) } else { Err(ServiceError::Refused("line 1: no".to_owned())) }
+    fn validate(&self, declaration: &str) -> Result<ResourceId, ServiceError> {
+        match declaration.strip_prefix("good") {
+            Some("") => Ok("tracker".parse().unwrap()),
+            Some(resource) => Ok(resource.trim().parse().unwrap()),
+            None => Err(ServiceError::Refused("line 1: no".to_owned())),
+        }
     }
 
     async fn put_service_credential(

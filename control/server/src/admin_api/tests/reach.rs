@@ -12,7 +12,7 @@ async fn refused(world: &World, path: &str, token: &str, body: Value) -> String 
     answer["error"]["message"].as_str().unwrap().to_owned()
 }
 
-fn but(value: &Value, changes: Value) -> Value {
+pub(super) fn but(value: &Value, changes: Value) -> Value {
     let mut value = value.clone();
     value.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     value
