@@ -108,6 +108,9 @@ pub enum RuleFault {
     /// [`AllowRule::host`]
     #[error("has a host pattern that is not a name, an address, *.suffix or a network")]
     Host,
+    /// [`AllowRule::networks`]
+    #[error("names an own network that is every address there is, or has bits beyond its prefix: write 10.1.0.0/16")]
+    Network,
     /// [`AllowRule::ports`]
     #[error("has ports that are no range from 1 to 65535")]
     Ports,
@@ -242,6 +245,9 @@ impl AllowRule {
         if !is_pattern(&self.host) {
             return Err(RuleFault::Host);
         }
+        if !self.networks.iter().all(is_network) {
+            return Err(RuleFault::Network);
+        }
         if !self.ports.is_sound() {
             return Err(RuleFault::Ports);
         }
@@ -292,12 +298,14 @@ impl fmt::Display for AllowRule {
 /// Whether `text` is an address, a network, a lower-case name, or `*.` and a lower-case name.
 pub(crate) fn is_pattern(text: &str) -> bool {
     if text.contains('/') {
-        // Host bits, or every address there is, are rather a slip.
-        return text.parse::<IpNetwork>().is_ok_and(|network| {
-            network.network() == network.ip() && network.prefix() > 0 && network.to_string() == text
-        });
+        return text.parse::<IpNetwork>().is_ok_and(|network| is_network(&network) && network.to_string() == text);
     }
     is_host(text) || text.strip_prefix("*.").is_some_and(is_host_name)
+}
+
+/// Host bits, or every address there is, are rather a slip.
+fn is_network(network: &IpNetwork) -> bool {
+    network.network() == network.ip() && network.prefix() > 0
 }
 
 /// Whether `text` is an address or a lower-case name.

@@ -121,9 +121,13 @@ fn c5_rules_with_ports_hours_or_names_nobody_could_mean_refuse_the_whole_list() 
     let times = |windows: Vec<WeeklyWindow>| AllowRule { times: windows, ..good.clone() };
     let host = |host: &str| AllowRule { host: host.into(), ..good.clone() };
     let name = |name: &str| AllowRule { name: name.into(), ..good.clone() };
+    let within = |network: &str| AllowRule { networks: vec![network.parse().unwrap()], ..good.clone() };
     let cases = [
         (AllowRule { ports: 0.into(), ..good.clone() }, RuleFault::Ports),
         (AllowRule { ports: Ports { from: 2, to: 1 }, ..good.clone() }, RuleFault::Ports),
+        (within("0.0.0.0/0"), RuleFault::Network),
+        (within("::/0"), RuleFault::Network),
+        (within("10.1.2.3/16"), RuleFault::Network),
         (host("10.0.0.0/0"), RuleFault::Host),
         (host("0.0.0.0/0"), RuleFault::Host),
         (host("10.1.2.3/16"), RuleFault::Host),

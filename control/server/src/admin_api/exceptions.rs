@@ -79,6 +79,8 @@ pub(super) async fn add(
         why: request.why,
         by: format!("token/{}", caller.token),
     };
+    let sound = record.rule(&[]).check(now, 0);
+    sound.map_err(|fault| ApiError::invalid(format!("the exception's rule {fault}")))?;
     let detail = json!({
         "site": record.site, "resource": record.resource, "target": record.target.to_string(),
         "callers": record.callers, "until": record.until, "why": record.why,
