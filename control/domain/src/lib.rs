@@ -2,6 +2,7 @@
 //!
 //! Pure. Capabilities take a snapshot and give a [`ChangeSet`]; a store commits it whole or not at all.
 
+pub mod capacity;
 pub mod compile;
 mod exception;
 mod id;

@@ -94,6 +94,7 @@ pub(super) async fn add(
     let owner = state.one::<Tenant>(PLATFORM, tenant.as_str()).await?;
     check(&request, &owner.body)?;
     state.not_ours("host", &request.host)?;
+    let _lists = state.lists.lock().await;
     check_place(&state, &tenant, &request.place).await?;
     request.groups.sort();
     request.groups.dedup();

@@ -81,6 +81,8 @@ pub(super) async fn add(
     };
     let sound = record.rule(&[]).check(now, 0);
     sound.map_err(|fault| ApiError::invalid(format!("the exception's rule {fault}")))?;
+    let _lists = state.lists.lock().await;
+    state.fits(&tenant, |fleet| fleet.exceptions.push(record.clone())).await?;
     let detail = json!({
         "site": record.site, "resource": record.resource, "target": record.target.to_string(),
         "callers": record.callers, "until": record.until, "why": record.why,

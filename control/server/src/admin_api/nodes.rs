@@ -73,6 +73,10 @@ pub(super) async fn add(
         host: request.host,
         created: now,
     };
+    let _lists = state.lists.lock().await;
+    if node.role == Role::Gateway {
+        state.fits(&tenant, |fleet| fleet.nodes.push(node.clone())).await?;
+    }
     let detail = json!({ "role": node.role, "site": node.site });
     let audit = caller.did(now, "node.add", format!("node/{}", node.id), detail);
     state.create("node", ChangeSet::of(&tenant).create(&node).audit(audit)).await?;

@@ -3,7 +3,9 @@
 use axum::{Json, extract::State, http::StatusCode};
 use serde_json::json;
 use sluice_connector_wire::{BadPorts, BadTarget, Ports, Protocol, Question, Target, Verdict, WeeklyWindow};
-use sluice_control_domain::{AppPlace, AppRecord, ChangeSet, ExceptionRecord, Integration, ResourceRecord, Site};
+use sluice_control_domain::{
+    AppPlace, AppRecord, ChangeSet, ExceptionRecord, Integration, ResourceRecord, Site, compile::Fleet,
+};
 use sluice_node_identity::{ResourceId, TenantId, UnixTime};
 
 use super::{
@@ -52,6 +54,8 @@ pub(super) async fn add(
         return Err(ApiError::exists("name"));
     }
     let resource = read(&state, &tenant, request).await?;
+    let _lists = state.lists.lock().await;
+    state.fits(&tenant, |fleet| fleet.resources.push(resource.clone())).await?;
     let audit = caller.did(state.now(), "resource.add", format!("resource/{}", resource.id), detail(&resource));
     state.create("resource", ChangeSet::of(&tenant).create(&resource).audit(audit)).await?;
     Ok(created(resource.into()))
@@ -112,6 +116,12 @@ pub(super) async fn change(
     }
     state.one::<ResourceRecord>(tenant.as_str(), id.as_str()).await?;
     let resource = read(&state, &tenant, request).await?;
+    let _lists = state.lists.lock().await;
+    let replace = |fleet: &mut Fleet| {
+        fleet.resources.retain(|one| one.id != id);
+        fleet.resources.push(resource.clone());
+    };
+    state.fits(&tenant, replace).await?;
     let tcp = resource.target.protocol == Protocol::Tcp;
     let users = Users::of(&state, &tenant, &id).await?;
     if !(tcp && resource.for_users) {
@@ -148,6 +158,7 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, ApiError> {
     caller.may_touch(&tenant)?;
     state.one::<ResourceRecord>(tenant.as_str(), id.as_str()).await?;
+    let _lists = state.lists.lock().await;
     let users = Users::of(&state, &tenant, &id).await?;
     Users::none(&users.apps, "names this resource; remove it first")?;
     Users::none(&users.integrations, "names this resource; give it another one first")?;

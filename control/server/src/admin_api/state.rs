@@ -7,11 +7,13 @@ use std::sync::{
 
 use async_trait::async_trait;
 use serde_json::Value;
-use sluice_control_domain::{ChangeSet, Commit, Load, OwnerLink, PLATFORM, Record, RecordKey, Store, Typed};
+use sluice_control_domain::{
+    ChangeSet, Commit, Load, OwnerLink, PLATFORM, Record, RecordKey, Store, Typed, compile::Fleet,
+};
 use sluice_node_identity::{Fingerprint, TenantId, UnixTime};
 
 use super::{ApiError, model::Paging};
-use crate::{IntegrationService, Names, Streams};
+use crate::{IntegrationService, Names, Streams, fleet};
 
 /// Public halves of a new tenant's keys; the private halves stay with the [`Authority`].
 #[derive(Clone, Debug)]
@@ -80,6 +82,8 @@ pub struct AdminState {
     owner_seen: Arc<AtomicBool>,
     /// Host names are unique across records, which no version of a single record can express.
     pub(super) hosts: Arc<tokio::sync::Mutex<()>>,
+    /// Nor can one express what fits on a connector's list, or that nothing names a resource.
+    pub(super) lists: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// How often a decision is made again when what it was based on changed.
@@ -97,7 +101,8 @@ impl AdminState {
         names: Names,
     ) -> Self {
         let owner_seen = Arc::new(AtomicBool::new(false));
-        Self { store, authority, ledger, integrations, streams, clock, names, owner_seen, hosts: Arc::default() }
+        let (hosts, lists) = <(Arc<_>, Arc<_>)>::default();
+        Self { store, authority, ledger, integrations, streams, clock, names, owner_seen, hosts, lists }
     }
 
     pub(crate) fn now(&self) -> UnixTime {
@@ -110,6 +115,14 @@ impl AdminState {
             return Err(ApiError::invalid(format!("{what} overlaps a name of control itself; choose another host")));
         }
         Ok(())
+    }
+
+    /// Refuses `change` when connectors would refuse the list it leads to. [`Self::lists`] is held meanwhile.
+    pub(super) async fn fits(&self, tenant: &TenantId, change: impl FnOnce(&mut Fleet)) -> Result<(), ApiError> {
+        let fleet = fleet::load(self.store.as_ref(), tenant).await;
+        let mut fleet = fleet.map_err(|error| ApiError::internal(format!("{error:#}")))?;
+        change(&mut fleet);
+        fleet.fits(self.now()).map_err(|error| ApiError::invalid(error.to_string()))
     }
 
     /// Whether an owner has claimed this control. Once true it stays true, so only the "no" is asked again.

@@ -3,6 +3,7 @@
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use sluice_control_domain::{ChangeSet, Kind, Load, ResourceRecord, Store, Stored};
 
 use super::{World, reach::but};
 
@@ -66,4 +67,39 @@ async fn c5_a_resource_is_changed_and_removed_unless_something_names_it() {
         assert_eq!(acts.iter().filter(|done| **done == act).count(), 1, "{acts:?}");
     }
     assert!(audit.to_string().contains("port 80-81"), "what it became, and what it was");
+}
+
+#[tokio::test]
+async fn c5_what_no_longer_fits_on_a_connectors_list_is_refused() {
+    let (world, owner) = World::owned().await;
+    let [acme, ..] = world.two_tenants(&owner).await;
+    world.good("POST", "/tenants/acme/resources", &acme, web()).await;
+    let tenant = "acme".parse().unwrap();
+    let one = world.store.load(Load::Scan { kind: Kind::Resource, tenant: "acme".into(), after: None, limit: 1 });
+    let one: ResourceRecord = Stored::typed(one.await.unwrap().remove(0)).unwrap().body;
+    let hosts = Some(format!("*.{}", ["a".repeat(60).as_str(); 4].join(".")));
+    let many = (0..5_000).fold(ChangeSet::of(&tenant), |set, number| {
+        let id = format!("r-{number}").parse().unwrap();
+        set.create(&ResourceRecord { id, hosts: hosts.clone(), ..one.clone() })
+    });
+    world.store.commit(many).await.unwrap();
+    let next = but(&web(), json!({"id": "next"}));
+    for (method, path, body) in [
+        ("POST", "/tenants/acme/resources", next),
+        ("PUT", "/tenants/acme/resources/web", web()),
+        (
+            "POST",
+            "/tenants/acme/exceptions",
+            json!({"site": "branch", "target": "tcp:x:1", "callers": ["control"], "seconds": 60, "why": "x"}),
+        ),
+    ] {
+        let (status, answer) = world.call(method, path, Some(&acme), Some(body)).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+        assert!(answer.to_string().contains("they take 2097152"), "{answer}");
+    }
+    assert_eq!(
+        world.call("DELETE", "/tenants/acme/resources/r-7", Some(&acme), None).await.0,
+        StatusCode::NO_CONTENT,
+        "there is a way out"
+    );
 }
