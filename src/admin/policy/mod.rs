@@ -41,7 +41,8 @@ pub(super) enum PolicyDo {
         #[arg(long)]
         tenant: TenantId,
     },
-    /// Take the policy key into your own hands. Control cannot sign from then on: sign what waits, once a week at least
+    /// Take the policy key into your own hands. Control cannot sign from then on: sign what waits, once a week at least.
+    /// What leads from the former key to yours is written to FILE.succession; keep it with the key
     Adopt {
         #[arg(long)]
         tenant: TenantId,
@@ -51,6 +52,9 @@ pub(super) enum PolicyDo {
         /// The key you held until now, when it is replaced
         #[arg(long, value_name = "FILE")]
         old_key: Option<PathBuf>,
+        /// What adopt wrote when you took the key, after control was restored from a backup made before
+        #[arg(long, value_name = "FILE", conflicts_with = "old_key")]
+        succession: Option<PathBuf>,
     },
     /// Show the lists that wait for your signature, and what they change
     Pending {
@@ -107,7 +111,7 @@ pub(super) enum KeyDo {
 /// What takes more or less than one request.
 pub(super) enum Act<'a> {
     New { out: &'a Path },
-    Adopt { tenant: &'a TenantId, key: &'a Path, old_key: Option<&'a Path> },
+    Adopt { tenant: &'a TenantId, key: &'a Path, old_key: Option<&'a Path>, succession: Option<&'a Path> },
     Pending { tenant: &'a TenantId, connector: Option<&'a NodeId>, key: Option<&'a Path> },
     Sign { tenant: &'a TenantId, connector: Option<&'a NodeId>, key: &'a Path, which: Which },
 }
@@ -116,7 +120,10 @@ impl PolicyDo {
     pub(super) fn act(&self) -> Option<Act<'_>> {
         match self {
             Self::Key(KeyDo::New { out }) => Some(Act::New { out }),
-            Self::Adopt { tenant, key, old_key } => Some(Act::Adopt { tenant, key, old_key: old_key.as_deref() }),
+            Self::Adopt { tenant, key, old_key, succession } => {
+                let (old_key, succession) = (old_key.as_deref(), succession.as_deref());
+                Some(Act::Adopt { tenant, key, old_key, succession })
+            }
             Self::Pending { tenant, connector, key } => {
                 Some(Act::Pending { tenant, connector: connector.as_ref(), key: key.as_deref() })
             }
@@ -160,10 +167,15 @@ pub(super) fn run(
                 format!("key {} written to {}; keep a copy of it safe\n", made.thumbprint(), out.display())
             })?;
         }
-        Act::Adopt { tenant, key, old_key } => {
-            let body = adoption(tenant, &key::read(key)?, old_key)?;
+        Act::Adopt { tenant, key, old_key, succession } => {
+            let own = OwnKey::open(key)?;
+            let body = adoption(tenant, &own.key, old_key, succession)?;
             let call = Call::post(format!("/tenants/{tenant}/policy/adopt"), &body, Show::Policy)?;
             let answer = runtime()?.block_on(connect()?.run(&call))?;
+            let policy: PolicyView = read(answer.clone())?;
+            if let Some(step) = policy.succession.last() {
+                own.keep_succession(step)?;
+            }
             super::print::answer(&call, &answer, json)?;
         }
         Act::Pending { tenant, connector, key } => {
@@ -192,10 +204,16 @@ pub(super) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-fn adoption(tenant: &TenantId, key: &PolicyKey, old_key: Option<&Path>) -> anyhow::Result<AdoptPolicyKey> {
-    let succession = match old_key {
-        Some(old) => Some(sign_succession(&key::read(old)?, &key.jwk())?),
-        None => None,
+fn adoption(
+    tenant: &TenantId,
+    key: &PolicyKey,
+    old_key: Option<&Path>,
+    succession: Option<&Path>,
+) -> anyhow::Result<AdoptPolicyKey> {
+    let succession = match (old_key, succession) {
+        (Some(old), _) => Some(sign_succession(&key::read(old)?, &key.jwk())?),
+        (None, Some(file)) => Some(super::call::read_text(file)?.trim().to_owned()),
+        (None, None) => None,
     };
     Ok(AdoptPolicyKey { policy_key: key.jwk(), proof: sign_adoption(tenant, key)?, succession })
 }

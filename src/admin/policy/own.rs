@@ -20,6 +20,7 @@ use super::key;
 pub(super) struct OwnKey {
     pub(super) key: PolicyKey,
     folder: PathBuf,
+    succession: PathBuf,
 }
 
 /// What the key signed last for one connector.
@@ -32,9 +33,19 @@ pub(super) struct Last {
 impl OwnKey {
     /// Reads the key in the file `path`.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
-        let mut folder = path.as_os_str().to_owned();
-        folder.push(".signed");
-        Ok(Self { key: key::read(path)?, folder: PathBuf::from(folder) })
+        let beside = |end: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(end);
+            PathBuf::from(name)
+        };
+        Ok(Self { key: key::read(path)?, folder: beside(".signed"), succession: beside(".succession") })
+    }
+
+    /// Writes down what leads from the former key to this one: a control that is restored from a time before does not
+    /// know it, and cannot sign it again.
+    pub(super) fn keep_succession(&self, step: &str) -> anyhow::Result<()> {
+        let path = self.succession.display();
+        replace(&self.succession, step).with_context(|| format!("cannot write {path}; adopt again"))
     }
 
     /// Where the list signed last for `connector` is kept.
@@ -85,19 +96,21 @@ impl OwnKey {
     /// Records, durably, what is signed for `connector`: before anybody else gets it.
     pub(super) fn keep(&self, tenant: &TenantId, connector: &NodeId, jws: &str) -> anyhow::Result<()> {
         let path = self.record(tenant, connector);
-        self.replace(&path, jws).with_context(|| format!("cannot record in {} what was signed", path.display()))
+        let made = match DirBuilder::new().mode(0o700).create(&self.folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            _ => replace(&path, jws),
+        };
+        made.with_context(|| format!("cannot record in {} what was signed", path.display()))
     }
+}
 
-    fn replace(&self, path: &Path, jws: &str) -> std::io::Result<()> {
-        match DirBuilder::new().mode(0o700).create(&self.folder) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        let draft = path.with_extension("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        file.write_all(format!("{jws}\n").as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&draft, path)?;
-        File::open(&self.folder)?.sync_all()
-    }
+/// Puts `text` into the file `path`, whole or not at all.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let draft = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(format!("{text}\n").as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }

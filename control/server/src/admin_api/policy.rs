@@ -55,6 +55,7 @@ pub(crate) async fn look(state: &AdminState, caller: &Caller, tenant: &TenantId)
         policy_key: holder.policy_key.clone(),
         replaced: holder.policy.succession.len(),
         lists,
+        succession: holder.policy.succession.clone(),
     })
 }
 
@@ -129,7 +130,7 @@ pub(super) async fn adopt(
             }
             let step = match (&succession, before.policy.customer) {
                 (Some(step), _) => step.clone(),
-                (None, false) => state.authority.sign_succession(&tenant, &new).map_err(ApiError::internal)?,
+                (None, false) => state.authority.sign_succession(&tenant, &new).map_err(|error| lost(&error))?,
                 (None, true) => {
                     let message = "the customer holds the present key: sign the new one with it (--old-key)";
                     return Err(ApiError::invalid(message));
@@ -165,6 +166,16 @@ pub(super) async fn pending(
 ) -> Result<Json<PendingLists>, ApiError> {
     caller.may_touch(&tenant)?;
     let fleet = loaded(&state, &tenant).await?;
+/// Control should hold the key, and does not.
+fn lost(error: &str) -> ApiError {
+    tracing::error!(%error, "the present policy key cannot sign its successor");
+    ApiError::invalid(
+        "control cannot sign with the present policy key. If it was restored from a backup made before you took the \
+         key, adopt with --succession and the file KEYFILE.succession that adopt wrote then; otherwise look into \
+         control's log",
+    )
+}
+
     if !fleet.tenant.policy.customer {
         return Ok(Json(PendingLists { items: Vec::new() }));
     }

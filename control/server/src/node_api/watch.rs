@@ -76,7 +76,9 @@ async fn current(api: &NodeApi, node: &Node, after: u64, commit: u64) -> Result<
         let now = api.now();
         let content = compile::content(&fleet, &record.body, &api.around, now);
         let customer = fleet.tenant.policy.customer;
-        let policy = if customer { None } else { Some(api.parts.keys.policy_key(&node.tenant)?) };
+        // Connectors' lists alone are signed: others must not suffer when the key is gone.
+        let signs = node.role == Role::Connector && !customer;
+        let policy = if signs { Some(api.parts.keys.policy_key(&node.tenant)?) } else { None };
         let revised = compile::revise(&record, before.as_ref(), content, after, policy.as_ref(), now);
         match (revised.map_err(Refusal::failed)?, before) {
             (None, Some(before)) => return Ok(Some(before.body.envelope)),

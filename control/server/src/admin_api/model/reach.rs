@@ -83,6 +83,8 @@ pub struct PolicyView {
     pub policy_key: serde_json::Value,
     /// Policy keys there were before.
     pub replaced: usize,
+    /// Compact JWS's, oldest first: each key signed by the one before it. Public; whoever adopted a key keeps the last.
+    pub succession: Vec<String>,
     /// One per living connector.
     pub lists: Vec<ListView>,
 }
