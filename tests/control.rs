@@ -18,7 +18,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, geteuid},
 };
-use real_control::{PATIENCE, World, said};
+use real_control::{PATIENCE, World, kept_keys, said};
 
 #[test]
 fn the_first_owner_gets_in_once_and_init_never_again() {
@@ -198,23 +198,6 @@ fn random_bytes_on_the_port_change_nothing() {
     }
     assert_eq!(world.good(&["site", "list", "--tenant", "acme"])["items"].as_array().unwrap().len(), 1);
     assert!(!world.log().contains("ERROR") && !world.log().contains("panicked"), "{}", world.log());
-}
-
-/// A data directory with nothing but the keys of `from`, as an operator keeps them apart.
-fn kept_keys(from: &Path, to: &Path) {
-    let copy = |name: &str| {
-        fs::create_dir_all(to.join(name)).unwrap();
-        fs::set_permissions(to.join(name), fs::Permissions::from_mode(0o700)).unwrap();
-        for entry in fs::read_dir(from.join(name)).unwrap() {
-            let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_file() && !entry.file_name().to_str().unwrap().contains(".db") {
-                fs::copy(entry.path(), to.join(name).join(entry.file_name())).unwrap();
-            }
-        }
-    };
-    copy("keystore");
-    copy("wallet");
-    copy("wallet/tenants");
 }
 
 #[test]

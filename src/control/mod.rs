@@ -2,6 +2,7 @@
 
 mod backup;
 mod break_glass;
+mod handed_over;
 mod home;
 mod init;
 mod reach;

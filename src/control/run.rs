@@ -25,7 +25,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    break_glass,
+    break_glass, handed_over,
     home::Home,
     reach::Sealed,
     services::{Chains, DataKeys, Services, Wallet},
@@ -146,6 +146,7 @@ async fn start(config: &ControlConfig, home: &Home, started: Started) -> anyhow:
     let forms = forms_key(&keystore)?;
     let store = Arc::new(home.open_store(&keystore)?);
     let keys = Arc::new(ControlKeys::open(Arc::clone(&keystore), config.trust_domain.clone(), node_url(config))?);
+    handed_over::forget(store.as_ref(), &keys).await?;
     let tunnels = Arc::new(Tunnels::default());
     let wallet = Arc::new(wallet);
     let workers = workers(home, &store, &keys, &tunnels, &keystore, &wallet)?;

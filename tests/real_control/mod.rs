@@ -31,6 +31,23 @@ pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned()
 }
 
+/// A data directory with nothing but the keys of `from`, as an operator keeps them apart.
+pub(crate) fn kept_keys(from: &Path, to: &Path) {
+    let copy = |name: &str| {
+        fs::create_dir_all(to.join(name)).unwrap();
+        fs::set_permissions(to.join(name), fs::Permissions::from_mode(0o700)).unwrap();
+        for entry in fs::read_dir(from.join(name)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() && !entry.file_name().to_str().unwrap().contains(".db") {
+                fs::copy(entry.path(), to.join(name).join(entry.file_name())).unwrap();
+            }
+        }
+    };
+    copy("keystore");
+    copy("wallet");
+    copy("wallet/tenants");
+}
+
 /// One control with its files; `home` is its data directory.
 pub(crate) struct World {
     folder: TempDir,

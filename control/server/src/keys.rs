@@ -154,6 +154,14 @@ impl ControlKeys {
         Ok(PolicyKey::from_pkcs8(&self.keystore.secret(&format!("tenant/{tenant}/policy"))?)?)
     }
 
+    /// Whether the keystore holds a tenant's policy key, readable or not.
+    ///
+    /// # Errors
+    /// When the keystore cannot be looked into.
+    pub fn has_policy_key(&self, tenant: &TenantId) -> anyhow::Result<bool> {
+        Ok(self.keystore.contains(&format!("tenant/{tenant}/policy"))?)
+    }
+
     /// The session key of one gateway, base64url.
     ///
     /// # Errors
