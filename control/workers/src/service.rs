@@ -203,7 +203,9 @@ impl Workers {
     /// # Errors
     /// [`WorkError::Refused`] says where and what to do.
     pub fn validate(&self, declaration: &str) -> Result<ResourceId, WorkError> {
-        Declaration::parse(declaration).map(|read| read.service.resource).map_err(|error| WorkError::Refused(error.to_string()))
+        Declaration::parse(declaration)
+            .map(|read| read.service.resource)
+            .map_err(|error| WorkError::Refused(error.to_string()))
     }
 
     /// Runs a full sync now and waits for it; gives (rows in the cache, rows changed, cards made).
