@@ -226,6 +226,11 @@ async fn c5_a_connector_gets_a_signed_list_and_a_new_one_when_something_changed(
     let refusal = json!({ "version": version, "reason": "no\u{7} good" });
     assert_eq!(world.node(&connector).post("/node/v1/refusals", &refusal).await.0, 204);
     assert_eq!(world.node_record("dc-1").await.body.refused, Some((version, "no good".to_owned())));
+    for (version, left) in [(version + 1, true), (version, false)] {
+        let back = json!({ "version": version, "reason": "" });
+        assert_eq!(world.node(&connector).post("/node/v1/refusals", &back).await.0, 204);
+        assert_eq!(world.node_record("dc-1").await.body.refused.is_some(), left);
+    }
     assert_eq!(world.node(&connector).get("/node/v1/config?after=0&schemas=7,8").await.0, 406);
 }
 

@@ -50,6 +50,7 @@ pub(crate) async fn document(node: Arc<Inner>, judge: Judge) {
             && accept(&node, &judge, waiting).is_ok()
         {
             tracing::info!(version = waiting.version, "a document that was refused is used now");
+            node.refuse(waiting.version, String::new()).await;
             refused = None;
         }
         match polled {
@@ -114,7 +115,7 @@ pub(crate) fn readable(node: &Inner, envelope: &ConfigEnvelope) -> anyhow::Resul
 }
 
 impl Inner {
-    /// Tells control that a document cannot be applied.
+    /// Tells control that a document cannot be applied; with an empty reason, that it is after all.
     pub(crate) async fn refuse(&self, version: u64, reason: String) {
         let told: Result<(), _> = self.post("/node/v1/refusals", &Refusal { version, reason }).await;
         if let Err(error) = told {

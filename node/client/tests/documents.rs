@@ -79,7 +79,9 @@ async fn document_refused_for_a_passing_reason_is_used_when_the_reason_has_gone(
         assert_eq!(version(&node), None);
         clock.set.store(true, Ordering::SeqCst);
         until("second judgement", || version(&node) == Some(1)).await;
-        assert_eq!(control.world().refusals.len(), 1, "told once");
+        until("taking back", || control.world().refusals.len() == 2).await;
+        let told = control.world().refusals.clone();
+        assert_eq!((told[1].version, told[1].reason.as_str()), (1, ""), "told once, and taken back");
     }
     // The same with the one on disk, which control will not send again.
     let clock = Clock::default();

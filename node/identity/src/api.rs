@@ -181,7 +181,7 @@ pub struct CheckIn {
 pub struct Refusal {
     /// Which version.
     pub version: u64,
-    /// What was wrong with it.
+    /// What was wrong with it; empty when it is used now after all.
     pub reason: String,
 }
 

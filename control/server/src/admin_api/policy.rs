@@ -47,15 +47,16 @@ pub(crate) async fn look(state: &AdminState, caller: &Caller, tenant: &TenantId)
             policy::propose(holder, node, document.as_ref().map(|found| &found.body), None, &content, now).is_some()
         };
         let list = document.and_then(|found| list_in(&found.body)?.unverified());
-        lists.push(list_view(&node.id, list.map(|list| (list.version, list.not_after)), waits, now));
+        let view = list_view(&node.id, list.map(|list| (list.version, list.not_after)), waits, now);
+        lists.push(refused(view, node));
     }
     Ok(PolicyView {
         held_by: if holder.policy.customer { "customer" } else { "control" }.to_owned(),
         thumbprint: state.authority.thumbprint(&holder.policy_key).map_err(ApiError::internal)?,
         policy_key: holder.policy_key.clone(),
         replaced: holder.policy.succession.len(),
-        lists,
         succession: holder.policy.succession.clone(),
+        lists,
     })
 }
 
@@ -73,6 +74,16 @@ fn list_view(connector: &NodeId, list: Option<(u64, UnixTime)>, waits: bool, now
     }
     let (version, not_after) = list.unzip();
     ListView { connector: connector.clone(), state: state.to_owned(), version, not_after, waits, words }
+}
+
+/// The connector's own word goes before what control has for it.
+fn refused(view: ListView, node: &NodeRecord) -> ListView {
+    let Some((_, reason)) = &node.refused else { return view };
+    let words = format!(
+        "refused by the connector, which goes by an older list until that ends: {reason}; what control has for it {}",
+        view.words
+    );
+    ListView { state: "refused".to_owned(), words, ..view }
 }
 
 fn span(seconds: u64) -> String {
@@ -155,6 +166,16 @@ pub(super) async fn adopt(
     Ok(Json(look(&state, &caller, &tenant).await?))
 }
 
+/// Control should hold the key, and does not.
+fn lost(error: &str) -> ApiError {
+    tracing::error!(%error, "the present policy key cannot sign its successor");
+    ApiError::invalid(
+        "control cannot sign with the present policy key. If it was restored from a backup made before you took the \
+         key, adopt with --succession and the file KEYFILE.succession that adopt wrote then; otherwise look into \
+         control's log",
+    )
+}
+
 /// Lists that wait for the customer's signature, with what they change.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/policy/pending", tag = "policy",
     params(("tenant" = String, Path)),
@@ -166,16 +187,6 @@ pub(super) async fn pending(
 ) -> Result<Json<PendingLists>, ApiError> {
     caller.may_touch(&tenant)?;
     let fleet = loaded(&state, &tenant).await?;
-/// Control should hold the key, and does not.
-fn lost(error: &str) -> ApiError {
-    tracing::error!(%error, "the present policy key cannot sign its successor");
-    ApiError::invalid(
-        "control cannot sign with the present policy key. If it was restored from a backup made before you took the \
-         key, adopt with --succession and the file KEYFILE.succession that adopt wrote then; otherwise look into \
-         control's log",
-    )
-}
-
     if !fleet.tenant.policy.customer {
         return Ok(Json(PendingLists { items: Vec::new() }));
     }

@@ -129,15 +129,19 @@ pub(super) async fn refusals(
     node: Node,
     Body(report): Body<RefusalReport>,
 ) -> Result<StatusCode, Refusal> {
-    let reason: String = report.reason.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
-    tracing::warn!(tenant = %node.tenant, node = %node.id, version = report.version, "a node refused its document");
+    let reason: String = report.reason.chars().filter(|c| is_plain(*c)).take(MAX_REASON).collect();
+    let refused = (!reason.is_empty()).then_some((report.version, reason));
+    if refused.is_some() {
+        tracing::warn!(tenant = %node.tenant, node = %node.id, version = report.version, "a node refused its document");
+    }
     for _ in 0..TRIES {
         let record = node.record(&api).await?;
-        let refused = Some((report.version, reason.clone()));
-        if record.body.refused == refused {
+        // What is taken back is that refusal, not a later one.
+        let stands = |(version, _): &(u64, String)| refused.is_none() && *version != report.version;
+        if record.body.refused == refused || record.body.refused.as_ref().is_some_and(stands) {
             return Ok(StatusCode::NO_CONTENT);
         }
-        let after = NodeRecord { refused, ..record.body.clone() };
+        let after = NodeRecord { refused: refused.clone(), ..record.body.clone() };
         if api.commit(Some(ChangeSet::of(&node.tenant).update(&record, &after))).await? == Commit::Done {
             return Ok(StatusCode::NO_CONTENT);
         }

@@ -95,7 +95,7 @@ pub struct ListView {
     /// Whose.
     #[schema(value_type = String)]
     pub connector: NodeId,
-    /// `good`, `soon` (ends within two days), `ended` or `none`.
+    /// `good`, `soon` (ends within two days), `ended`, `none`, or `refused` (by the connector; `words` say why).
     pub state: String,
     /// Its version; higher is newer.
     pub version: Option<u64>,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod fleet;
+mod policy;
 mod reach;
 mod resources;
 pub(crate) mod streams;
