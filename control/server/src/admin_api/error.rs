@@ -38,6 +38,15 @@ impl ApiError {
         )
     }
 
+    /// A stream that is not there any more. Asked only about connectors that the caller may touch.
+    pub fn ended() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "ended",
+            "this stream has ended already, or its connector has not told of it yet; look at the list again",
+        )
+    }
+
     /// Wrong method.
     pub fn method() -> Self {
         Self::new(

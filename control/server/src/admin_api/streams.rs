@@ -86,7 +86,7 @@ pub async fn kill(
             "rule": stream.rule, "up": stream.up, "down": stream.down,
         }),
         Found::Perhaps => json!({}),
-        Found::No => return Err(ApiError::not_found()),
+        Found::No => return Err(ApiError::ended()),
     };
     if !state.streams.ordered(tenant, connector, id, now) {
         return Err(ApiError::busy("too many streams of this connector are being ended; try again in a minute"));

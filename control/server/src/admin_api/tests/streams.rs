@@ -106,6 +106,12 @@ async fn c5_a_kill_is_audited_ordered_once_and_taken_back() {
     ] {
         assert_eq!(world.call("DELETE", path, Some(token), None).await.0, status, "{path}");
     }
+    let (_, ended) = world.call("DELETE", "/tenants/acme/streams/dc-1/00000000000000ff", Some(&acme), None).await;
+    assert_eq!(ended["error"]["code"], "ended", "{ended}");
+    for path in ["/tenants/acme/streams/dc-1/00000000000000ff", "/tenants/acme/streams/dc-9/0000000000000001"] {
+        let (_, foreign) = world.call("DELETE", path, Some(&other), None).await;
+        assert_eq!(foreign["error"]["code"], "not_found", "strangers learn nothing: {foreign}");
+    }
     let (connector, id): (NodeId, _) = ("dc-1".parse().unwrap(), StreamId::new([0, 0, 0, 0, 0, 0, 0, 1]));
     let until = UnixTime(1_000_000 + KILL_SECONDS);
     assert_eq!(world.orders("dc-1").await, [(kill_key(&connector, id), json!(Kill { until }))]);
