@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context;
 use serde_json::Value;
+use sluice_node_identity::is_plain;
 
 use super::call::{Call, Show};
 
@@ -73,7 +74,7 @@ pub(crate) fn table(columns: &[&str], items: &[Value]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// One value on one line. Control characters, which could steer the terminal, are shown as `?`.
+/// One value on one line. What could steer the terminal, or change how the rest looks, is shown as `?`.
 fn cell(value: Option<&Value>) -> String {
     let text = match value {
         None | Some(Value::Null) => "-".to_owned(),
@@ -83,7 +84,7 @@ fn cell(value: Option<&Value>) -> String {
         Some(Value::Array(items)) => items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(", "),
         Some(other) => other.to_string(),
     };
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars().map(|c| if is_plain(c) { c } else { '?' }).collect()
 }
 
 fn out(text: &str) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ pub mod api;
 mod generation;
 mod join;
 mod name;
+mod plain;
 mod stream;
 mod time;
 mod watch;
@@ -16,6 +17,7 @@ pub use name::{
     AppId, BadName, HubId, IntegrationId, NodeId, Principal, ResourceId, Role, SiteId, SpiffeId, TenantId, TrustDomain,
     UserId,
 };
+pub use plain::{is_plain, plain};
 pub use stream::{
     BadStreamId, KILL_SECONDS, Kill, LiveStream, LiveStreams, STREAM_TEXT, STREAMS_TOLD, StreamId, StreamsHeard,
     kill_key, kill_prefix,

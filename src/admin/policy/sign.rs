@@ -8,7 +8,7 @@ use std::io::{BufRead, Write};
 use anyhow::Context;
 use sluice_connector_wire::{AllowList, list_changes, sign_proposed_list, when};
 use sluice_control_server::admin_api::PendingList;
-use sluice_node_identity::{Fingerprint, TenantId, UnixTime};
+use sluice_node_identity::{Fingerprint, TenantId, UnixTime, is_plain};
 
 use super::own::OwnKey;
 
@@ -69,7 +69,7 @@ pub(super) fn read(pending: &PendingList, tenant: &TenantId, own: Option<&OwnKey
         words.push_str("  nothing changes but its end\n");
     }
     // What control wrote must not steer a terminal.
-    let words = words.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect();
+    let words = words.chars().map(|c| if is_plain(c) || c == '\n' { c } else { '?' }).collect();
     let standing = if same && own.is_some() { Standing::Renewal } else { before.standing };
     Ok(Reading { list, words, standing })
 }

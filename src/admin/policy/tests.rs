@@ -70,6 +70,15 @@ fn c5_an_old_list_passed_off_as_the_last_one_hides_no_rule() {
     assert!(lie.words.contains("+ rule secret") && lie.words.contains("against version 2000"), "{}", lie.words);
     assert!(lie.words.contains("does not tell the truth"), "{}", lie.words);
     assert_eq!(lie.standing, Standing::Change);
+    // Nor do characters that turn the direction of the line.
+    let mut turned = list(3_000, &["one"]);
+    turned.callers = vec![
+        serde_json::from_value(serde_json::json!({
+            "id": "gw-\u{202e}1", "kind": "gateway", "kid": "k", "alg": "EdDSA", "jwk": {}
+        }))
+        .unwrap(),
+    ];
+    assert!(reads(&own, &turned, None).unwrap().words.contains("+ caller gw-?1"));
     // Nor does one that says nothing, or one that goes back.
     assert_eq!(reads(&own, &list(3_000, &["one", "secret"]), None).unwrap().standing, Standing::Change);
     assert!(reads(&own, &list(1_500, &["one", "secret"]), Some(&wide)).is_err());

@@ -95,7 +95,7 @@ impl Report {
             1 => "One thing is in the way.\n".to_owned(),
             bad => format!("{bad} things are in the way; begin with the first.\n"),
         });
-        text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+        text.chars().map(|c| if sluice_node_identity::is_plain(c) || c == '\n' { c } else { '?' }).collect()
     }
 }
 

@@ -12,6 +12,7 @@ use sluice_control_pki::{Csr, Leaf, NODE_SECONDS, Usage};
 use sluice_node_identity::{
     Role,
     api::{Chain, CheckIns, GatewayKeys, HubFacingRequest, LiveTunnels, Refusal as RefusalReport},
+    is_plain,
 };
 
 use super::{NodeApi, TRIES, body::Body, busy, peer::Node, refusal::Refusal};

@@ -12,12 +12,13 @@ const MAX_REPORT: usize = 2 * 1024 * 1024;
 pub(super) async fn tell(
     State(api): State<NodeApi>,
     node: Node,
-    Body(live): Body<LiveStreams, MAX_REPORT>,
+    Body(LiveStreams { total, streams }): Body<LiveStreams, MAX_REPORT>,
 ) -> Result<Json<StreamsHeard>, Refusal> {
     node.must_be(Role::Connector)?;
-    if live.streams.len() > STREAMS_TOLD || !live.streams.iter().all(LiveStream::is_sound) {
-        return Err(Refusal::invalid(format!("at most {STREAMS_TOLD} streams, described in short plain texts")));
+    if streams.len() > STREAMS_TOLD {
+        return Err(Refusal::invalid(format!("at most {STREAMS_TOLD} streams")));
     }
+    let live = LiveStreams { total, streams: streams.into_iter().map(LiveStream::plain).collect() };
     let (heard, done) = api.parts.streams.tell((&node.tenant, &node.id), &node.site, live, api.now());
     if !done.is_empty() {
         // An order that was carried out must not stay in the feed for ever.

@@ -1,14 +1,16 @@
 //! What texts and host names must look like.
 
+use sluice_node_identity::is_plain;
+
 use crate::admin_api::ApiError;
 
-/// A text for people: 1 to 200 characters, none of them a control character.
+/// A text for people: 1 to 200 characters, all of them plain.
 pub(crate) fn check_label(what: &str, text: &str) -> Result<(), ApiError> {
-    let sane = (1..=200).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    let sane = (1..=200).contains(&text.chars().count()) && text.chars().all(is_plain);
     if sane {
         Ok(())
     } else {
-        Err(ApiError::invalid(format!("{what} is 1 to 200 characters without control characters")))
+        Err(ApiError::invalid(format!("{what} is 1 to 200 characters without control and invisible characters")))
     }
 }
 
