@@ -36,16 +36,16 @@ pub(crate) struct RoleArgs {
     pub(crate) check: bool,
 }
 
-/// Why a configuration is refused. Nothing that runs has changed. The command ends with [`Self::EXIT`].
+/// Why a configuration is refused, in one text with its cause. Nothing that runs has changed. The command ends with [`Self::EXIT`].
 #[derive(Debug, Error)]
 pub(crate) enum ConfigError {
     /// The file itself.
-    #[error("cannot read the configuration {}: {source}; name an existing, readable file with --config", path.display())]
+    #[error("cannot read the configuration {}: {cause}; name an existing, readable file with --config", path.display())]
     Unreadable {
         /// Which file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// More than [`MAX_FILE`] bytes.
     #[error("the configuration {} is longer than {MAX_FILE} bytes; is it the right file?", path.display())]
@@ -64,14 +64,14 @@ pub(crate) enum ConfigError {
         nearest: String,
     },
     /// A file named by the configuration that must be secret is not readable or not secret.
-    #[error("{}: `{key}`: {source}", path.display())]
+    #[error("{}: `{key}`: {cause}", path.display())]
     Secret {
         /// Which configuration file.
         path: PathBuf,
         /// Dotted path of the key.
         key: String,
         /// What is wrong with it.
-        source: secret::SecretError,
+        cause: secret::SecretError,
     },
     /// Not TOML, a wrong type, a missing key, or a value the role cannot use.
     #[error("{}: {}", path.display(), message.trim_end())]
@@ -107,10 +107,10 @@ pub(crate) fn load<T: DeserializeOwned + JsonSchema>(path: &Path) -> Result<T, C
     }
     let config = toml::from_str(&text).map_err(|error| ConfigError::invalid(path, error))?;
     for (key, file) in findings.secret_files {
-        SecretFile::new(file.into()).read().map_err(|source| ConfigError::Secret {
+        SecretFile::new(file.into()).read().map_err(|cause| ConfigError::Secret {
             path: path.to_owned(),
             key,
-            source,
+            cause,
         })?;
     }
     Ok(config)
@@ -128,7 +128,7 @@ pub(crate) fn print_effective<T: Serialize>(config: &T) -> anyhow::Result<()> {
 }
 
 fn read_bounded(path: &Path) -> Result<String, ConfigError> {
-    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
     let file = File::open(path).map_err(unreadable)?;
     let mut text = String::new();
     let length = file.take(MAX_FILE.saturating_add(1)).read_to_string(&mut text).map_err(unreadable)?;

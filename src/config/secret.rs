@@ -22,12 +22,12 @@ pub(crate) struct SecretFile(PathBuf);
 #[derive(Debug, Error)]
 pub(crate) enum SecretError {
     /// Missing, not permitted, not a file.
-    #[error("cannot read the secret file {}: {source}", path.display())]
+    #[error("cannot read the secret file {}: {cause}", path.display())]
     Unreadable {
         /// Which file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// Others may read it, or others than the owner may write it.
     #[error("the secret file {} has mode {mode:04o}; nobody else may read it: chmod 0600", path.display())]
@@ -36,6 +36,12 @@ pub(crate) enum SecretError {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// Must be one line of text.
+    #[error("the secret file {} is not one line of UTF-8 text; is it the right file?", path.display())]
+    NoLine {
+        /// Which file.
+        path: PathBuf,
     },
     /// Longer than [`SecretFile::MAX`].
     #[error("the secret file {} is longer than {} bytes; is it the right file?", path.display(), SecretFile::MAX)]
@@ -67,7 +73,7 @@ impl SecretFile {
     /// # Errors
     /// [`SecretError`] when the file cannot be read or is not kept secret.
     pub(crate) fn read(&self) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-        let unreadable = |source| SecretError::Unreadable { path: self.0.clone(), source };
+        let unreadable = |cause| SecretError::Unreadable { path: self.0.clone(), cause };
         let file = File::open(&self.0).map_err(unreadable)?;
         let mode = file.metadata().map_err(unreadable)?.mode() & 0o7777;
         if mode & Self::FORBIDDEN_MODE != 0 {
