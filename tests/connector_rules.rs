@@ -112,6 +112,23 @@ fn c5_g7_rules_and_exceptions_reach_the_connector_and_explain_says_which_decides
 }
 
 #[test]
+fn c5_explain_that_cannot_say_does_not_look_like_a_denial() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, state) = (folder.path().join("connector.toml"), folder.path().join("state"));
+    let asked = || {
+        let words = ["connector", "explain", "--to", "tcp:x.test:1", "--as", "control", "--config"];
+        sluice(&[&words[..], &[config.to_str().unwrap()]].concat()).output().unwrap()
+    };
+    let unreadable = asked();
+    assert_eq!(unreadable.status.code(), Some(64));
+    assert_eq!(said(&unreadable).matches("No such file").count(), 1, "{}", said(&unreadable));
+    fs::write(&config, format!("state_dir = {state:?}\n")).unwrap();
+    let stranger = asked();
+    assert_eq!(stranger.status.code(), Some(2), "{}", said(&stranger));
+    assert!(said(&stranger).contains("join code"), "{}", said(&stranger));
+}
+
+#[test]
 fn c5_control_cannot_widen_a_list_whose_key_the_customer_holds() {
     let mut site = Site::new();
     site.resource("one", &["--target", "one.test:443"]);

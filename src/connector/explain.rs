@@ -19,7 +19,7 @@ use sluice_node_identity::{ResourceId, Role, UnixTime};
 use sluice_node_reach::DialGuard;
 
 use crate::{
-    config::{self, connector::ConnectorConfig},
+    config::{self, ConfigError, connector::ConnectorConfig},
     node,
 };
 
@@ -54,8 +54,21 @@ fn target(text: &str) -> Result<Target, String> {
     target.map_err(|error: sluice_connector_wire::BadTarget| error.to_string())
 }
 
-/// Prints what every rule says and what decides. Success means allowed.
+/// Exit status when nothing can be said: scripts must not take it for "denied".
+const UNKNOWN: u8 = 2;
+
+/// Prints what every rule says and what decides. Success means allowed, 1 denied, [`UNKNOWN`] neither.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match decide(args) {
+        Err(error) if !error.is::<ConfigError>() => {
+            tracing::error!("{error:#}");
+            Ok(ExitCode::from(UNKNOWN))
+        }
+        decided => decided,
+    }
+}
+
+fn decide(args: &Args) -> anyhow::Result<ExitCode> {
     let config: ConnectorConfig = config::load(&args.config)?;
     let now = UnixTime::from(SystemTime::now());
     let list = kept_list(&config, now)?;

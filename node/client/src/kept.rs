@@ -25,7 +25,13 @@ pub struct Kept {
 pub fn kept(state_dir: &Path) -> anyhow::Result<Kept> {
     let disk = StateDir::existing(state_dir);
     let identity: Option<Identity> = disk.read(Identity::FILE)?;
-    let identity = identity.with_context(|| format!("no node has joined in {}", state_dir.display()))?;
+    let identity = identity.with_context(|| {
+        format!(
+            "no node has joined in {}: start it with a join code first (sluice admin node add), or name the state \
+             directory that it uses",
+            state_dir.display()
+        )
+    })?;
     Ok(Kept { url: identity.url.clone(), joined: identity.joined.clone(), document: disk.read(follow::DOCUMENT)? })
 }
 
