@@ -129,9 +129,18 @@ impl CallError {
     #[must_use]
     pub const fn retry(&self) -> bool {
         match self {
-            Self::Gateway(_) | Self::Relay { .. } | Self::Connector(_) => true,
+            // Another gateway's host may be one.
+            Self::Gateway(_) | Self::Relay { .. } | Self::Connector(_) | Self::Host(_) => true,
             Self::Refused { retry, .. } => *retry,
-            Self::Sign(_) | Self::Tls(_) | Self::Host(_) => false,
+            Self::Sign(_) | Self::Tls(_) => false,
+        }
+    }
+
+    /// This error, unless there is an `earlier` one after which trying again may help and this one says that it cannot.
+    fn or_more_hopeful(self, earlier: Option<Self>) -> Self {
+        match earlier {
+            Some(earlier) if earlier.retry() && !self.retry() => earlier,
+            _ => self,
         }
     }
 }

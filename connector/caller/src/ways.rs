@@ -41,8 +41,9 @@ impl SealedCaller {
     /// late is closed.
     ///
     /// # Errors
-    /// Of the first connector that will not whatever is tried, or of the way that failed last; `None` when there is
-    /// no way. `failed` hears of each.
+    /// Of the way that failed last; of one after which trying again may help, if there is such a one; `None` when there
+    /// is no way. `failed` hears of each. A connector that refuses for good is not asked by another way: what is wrong
+    /// may be its own clock or list.
     pub async fn open_any(
         &self,
         ways: &[Way],
@@ -63,10 +64,12 @@ impl SealedCaller {
                     Some((Ok(stream), _)) => return Ok(stream),
                     Some((Err(error), way)) => {
                         failed(way, &error);
-                        if !error.retry() {
+                        if let CallError::Refused { retry: false, .. } = &error {
+                            left.retain(|other| other.connector != way.connector);
+                        } else if !error.retry() {
                             return Err(Some(error));
                         }
-                        last = Some(error);
+                        last = Some(error.or_more_hopeful(last));
                         true
                     }
                 },

@@ -135,38 +135,62 @@ async fn c2_a_connector_that_does_not_answer_costs_less_than_a_second() {
     assert!(end.is_err_and(|error| error.kind() != std::io::ErrorKind::UnexpectedEof));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_way_gets_a_token_of_its_own_and_a_refusal_for_good_ends_the_search() {
+/// Two connectors that do what the test says, the first the better one. Nothing is tried beside what has not answered
+/// yet, however slow this machine.
+async fn two_doubles() -> (House, TunnelServer, Double, Double) {
     let house = House::new();
-    // Nothing is tried beside what has not answered yet, however slow this machine.
     let limits = sluice_connector_server::Limits { hedge: PATIENCE * 10, ..Default::default() };
     let server = house.tunnel_server(limits);
     let other = house.authority.issue("spiffe://sluice.test/tenant/acme/connector/dc-2");
-    let mut first = Double::connect(&house, &server, &house.connector, SIDS[0], ClassPair::Standard).await;
+    let first = Double::connect(&house, &server, &house.connector, SIDS[0], ClassPair::Standard).await;
     let mut second = Double::connect(&house, &server, &other, SIDS[1], ClassPair::Standard).await;
-    // The first is the better one.
     second.ping(Some(90_000), 0, 100).await;
-    let refuse = |retry: bool| OpenReply::Refused { code: "a_code".into(), message: "no".into(), retry };
+    (house, server, first, second)
+}
+
+/// Has the next stream refused; gives its token.
+async fn refuse(double: &mut Double, retry: bool) -> String {
+    let (mut asked, token) = double.asked().await;
+    let refused = OpenReply::Refused { code: "a_code".into(), message: "no".into(), retry };
+    write_frame(&mut asked, &refused, PATIENCE).await.unwrap();
+    asked.shutdown().await.unwrap();
+    token
+}
+
+async fn accept(double: &mut Double) -> (String, sluice_connector_mux::Stream) {
+    let (mut asked, token) = double.asked().await;
+    write_frame(&mut asked, &OpenReply::Open, PATIENCE).await.unwrap();
+    (token, asked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_gets_a_token_of_its_own() {
+    let (_house, server, mut first, mut second) = two_doubles().await;
+    let answering = async { (refuse(&mut first, true).await, accept(&mut second).await) };
     let connectors = [CONNECTOR, "dc-2"];
-    let answering = async {
-        let (mut one, token) = first.asked().await;
-        write_frame(&mut one, &refuse(true), PATIENCE).await.unwrap();
-        one.shutdown().await.unwrap();
-        let (mut two, other_token) = second.asked().await;
-        write_frame(&mut two, &OpenReply::Open, PATIENCE).await.unwrap();
-        (token, other_token, two)
-    };
-    let (opened, (token, other_token, _held)) = tokio::join!(open(&server, &connectors, "tcp:127.0.0.1:1"), answering);
+    let (opened, (token, (other_token, _held))) =
+        tokio::join!(open(&server, &connectors, "tcp:127.0.0.1:1"), answering);
     assert!(opened.is_ok() && token != other_token);
-    let answering = async {
-        let (mut one, _token) = first.asked().await;
-        write_frame(&mut one, &refuse(false), PATIENCE).await.unwrap();
-        one.shutdown().await.unwrap();
-    };
-    let (opened, ()) = tokio::join!(open(&server, &connectors, "tcp:127.0.0.1:1"), answering);
-    assert!(matches!(opened, Err(OpenError::Refused { retry: false, .. })));
-    let nobody_asked = timeout(Duration::from_millis(300), second.connection.next()).await;
-    assert!(nobody_asked.is_err(), "the other one was not asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c5_a_connector_that_refuses_for_good_is_passed_by_and_then_asked_last() {
+    let (_house, server, mut first, mut second) = two_doubles().await;
+    let connectors = [CONNECTOR, "dc-2"];
+    // Its clock is wrong, say: it would refuse everything, and carry nothing.
+    let answering = async { (refuse(&mut first, false).await, accept(&mut second).await) };
+    let (opened, _held) = tokio::join!(open(&server, &connectors, "tcp:127.0.0.1:1"), answering);
+    assert!(opened.is_ok(), "{opened:?}");
+    let (opened, _held) = tokio::join!(open(&server, &connectors, "tcp:127.0.0.1:1"), accept(&mut second));
+    assert!(opened.is_ok(), "{opened:?}");
+    let nobody_asked = timeout(Duration::from_millis(300), first.connection.next()).await;
+    assert!(nobody_asked.is_err(), "the one that refuses was asked first again");
+    // When all refuse for good, so does the whole; when one may yet, the whole may yet.
+    for (by_second, retry) in [(false, false), (true, true)] {
+        let answering = async { tokio::join!(refuse(&mut first, false), refuse(&mut second, by_second)) };
+        let (opened, _) = tokio::join!(open(&server, &connectors, "tcp:127.0.0.1:1"), answering);
+        assert!(matches!(opened, Err(OpenError::Refused { retry: told, .. }) if told == retry), "{opened:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,14 +37,16 @@ const fn fallback(pair: ClassPair) -> [ClassPair; 3] {
 ///
 /// A tunnel is its age among its connector's (0 = newest) and its connections, newest first. An agent keeps one
 /// tunnel, so an older one is probably a line that died unnoticed; that it has room is no merit. Among the others
-/// counts the round-trip time multiplied by the streams the agent would then carry.
+/// counts the round-trip time multiplied by the streams the agent would then carry. Who has just refused for good comes
+/// after all others.
 pub(crate) fn order(tunnels: Vec<(usize, Vec<Arc<Leg>>)>, pair: ClassPair) -> Vec<Way> {
     let mut ranked = Vec::new();
     for (age, legs) in tunnels {
         let preferred =
             fallback(pair).into_iter().flat_map(|pair| legs.iter().filter(move |leg| leg.facts.pair == pair));
         for (at, leg) in preferred.filter(|leg| !leg.is_retired()).enumerate() {
-            ranked.push(((at, age, leg.is_full(), score(leg.rtt(), leg.load())), Way { leg: leg.clone() }));
+            let rank = (leg.refused_lately(), at, age, leg.is_full(), score(leg.rtt(), leg.load()));
+            ranked.push((rank, Way { leg: leg.clone() }));
         }
     }
     ranked.sort_by_key(|(rank, _)| *rank);

@@ -1,6 +1,6 @@
 //! Direct streams: the gateway asks connectors for a target on behalf of its user.
 
-use std::{collections::VecDeque, io, pin::pin, time::Duration};
+use std::{collections::VecDeque, io, pin::pin, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -77,6 +77,14 @@ impl OpenError {
         }
     }
 
+    /// This error, unless there is an `earlier` one after which trying again may help and this one says that it cannot.
+    fn or_more_hopeful(self, earlier: Option<Self>) -> Self {
+        match earlier {
+            Some(earlier) if earlier.retry() && !self.retry() => earlier,
+            _ => self,
+        }
+    }
+
     /// Whether there was no answer in time, as opposed to a bad one.
     #[must_use]
     pub fn is_late(&self) -> bool {
@@ -87,10 +95,11 @@ impl OpenError {
 impl TunnelServer {
     /// Opens a stream to `ask.target` the best way there is now. A way that has not answered in four round-trip times
     /// (at least 250 ms) gets another beside it; the first stream to open is given, the others are reset. Every way
-    /// gets a token of its own.
+    /// gets a token of its own. A connector that refuses for good is not asked again, and for some seconds asked last:
+    /// what is wrong may be its own clock or list.
     ///
     /// # Errors
-    /// [`OpenError`]: of the first connector that will not whatever is tried, or of the last way.
+    /// [`OpenError`] of the last way; of one after which trying again may help, if there is such a one.
     pub async fn open_direct(&self, ask: &DirectAsk<'_>, now: UnixTime) -> Result<DirectStream, OpenError> {
         let subject = self.shared.subjects.enter(ask.subject);
         let opened = tokio::select! {
@@ -107,7 +116,7 @@ impl TunnelServer {
         let (mut tries, mut running) = (FuturesUnordered::new(), Vec::new());
         let mut attempts = limits.attempts;
         let mut patience = pin!(sleep(Duration::ZERO));
-        let mut last = OpenError::NoTunnel;
+        let mut last = None;
         let mut next = left.pop_front();
         loop {
             if let Some(way) = next.take().filter(|_| attempts > 0) {
@@ -119,12 +128,17 @@ impl TunnelServer {
             }
             tokio::select! {
                 ended = tries.next() => match ended {
-                    None => return Err(last),
+                    None => return Err(last.unwrap_or(OpenError::NoTunnel)),
                     Some((Ok(opened), _)) => return Ok(opened),
-                    Some((Err(refused @ OpenError::Refused { retry: false, .. }), _)) => return Err(refused),
+                    Some((Err(error @ OpenError::Sign(_)), _)) => return Err(error),
                     Some((Err(error), way)) => {
-                        running.retain(|other| !std::sync::Arc::ptr_eq(&other.leg, &way.leg));
-                        last = error;
+                        running.retain(|other| !Arc::ptr_eq(&other.leg, &way.leg));
+                        if !error.retry() {
+                            // Its clock, its list, its network: another connector may have them right.
+                            way.leg.agent().has_refused();
+                            left.retain(|other| other.leg.facts.connector != way.leg.facts.connector);
+                        }
+                        last = Some(error.or_more_hopeful(last));
                         next = left.pop_front();
                     }
                 },

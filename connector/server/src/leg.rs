@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
@@ -12,11 +12,16 @@ use std::{
 use sluice_connector_mux::{Opener, Stream};
 use sluice_connector_wire::{ClassPair, Transport};
 use sluice_node_identity::NodeId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Taken for a connection's round-trip time until the agent has told one.
 const UNKNOWN_RTT: Duration = Duration::from_millis(20);
+/// How long a connector that refused for good is asked last.
+const ASKED_LAST: Duration = Duration::from_secs(5);
 
 /// What is known of a connection when it has said hello.
 #[derive(Clone, Debug)]
@@ -51,6 +56,20 @@ pub(crate) struct Agent {
     others: AtomicU32,
     /// It said that it would take no more.
     full: AtomicBool,
+    /// When it last refused a stream for good.
+    refused: Mutex<Option<Instant>>,
+}
+
+impl Agent {
+    /// It refused a stream, and would again. That costs it nothing, so it would always look like the idlest one.
+    pub(crate) fn has_refused(&self) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn refused_lately(&self) -> bool {
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.is_some_and(|at| at.elapsed() < ASKED_LAST)
+    }
 }
 
 /// A stream and the room it takes.
@@ -138,6 +157,11 @@ impl Leg {
     /// Streams that the agent carries.
     pub(crate) fn load(&self) -> u32 {
         self.agent.others.load(Relaxed).saturating_add(self.agent.running.load(Relaxed))
+    }
+
+    /// Whether the agent refused a stream for good some seconds ago.
+    pub(crate) fn refused_lately(&self) -> bool {
+        self.agent.refused_lately()
     }
 
     /// Whether a stream would probably be refused for want of room.
