@@ -5,22 +5,23 @@ use std::{
     fmt, io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use ipnetwork::IpNetwork;
 use rustls::{CertificateError, ClientConfig};
 use sluice_connector_webproxy::{
-    Choice, Credentials, Dead, Failure, Memory, Proxy, Settings, Target, TargetError, Way, Why,
+    Choice, Credentials, Dead, Failure, Memory, Proxy, Refused, Settings, Target, TargetError, Way, Why,
 };
 use sluice_node_reach::{DialGuard, NotPermitted};
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     connected::{Connected, Io},
     dial::{self, Resolver},
     kdc::Kerberos,
-    login::Logins,
+    login::{self, Logins},
     script::{PacSource, Script},
     through::Passage,
     tls::Trust,
@@ -90,6 +91,14 @@ pub enum EgressError {
     /// The proxy.
     #[error(transparent)]
     Proxy(#[from] Failure),
+    /// The proxy refused the login a while ago.
+    #[error("{failure}; {}", login::not_again(*left))]
+    NotAgain {
+        /// What it said then.
+        failure: Failure,
+        /// How long the login is not shown to it.
+        left: Duration,
+    },
     /// The script.
     #[error("{0}; check web_proxy.pac_url or web_proxy.pac_file")]
     Script(String),
@@ -125,6 +134,8 @@ struct Inner {
     logins: Logins,
     script: Option<Script>,
     known: Mutex<Known>,
+    /// Whose turn it is to find out whether a proxy takes the login: many at once would lock the account.
+    turn: tokio::sync::Mutex<()>,
     began: Instant,
 }
 
@@ -133,6 +144,7 @@ struct Inner {
 struct Known {
     dead: Dead,
     memory: BTreeMap<Proxy, Memory>,
+    refused: Refused<Proxy, Failure>,
 }
 
 impl Egress {
@@ -149,10 +161,10 @@ impl Egress {
             (None, _) => None,
         };
         anyhow::ensure!(kerberos.is_none() || workers.is_some(), "Kerberos needs worker processes");
-        let logins = Logins { workers, resolver: resolver.clone(), kerberos, workstation };
+        let logins = Logins::new(workers, resolver.clone(), kerberos, workstation);
         let guard = DialGuard::new(gateway_networks);
-        let (known, began) = (Mutex::default(), Instant::now());
-        Ok(Self(Arc::new(Inner { rules, credentials, guard, resolver, tls, logins, script, known, began })))
+        let (known, turn, began) = (Mutex::default(), tokio::sync::Mutex::default(), Instant::now());
+        Ok(Self(Arc::new(Inner { rules, credentials, guard, resolver, tls, logins, script, known, turn, began })))
     }
 
     /// A connection to `host` (a name or an address, without brackets) and `port` before `deadline`.
@@ -184,6 +196,7 @@ impl Egress {
             match tried {
                 Ok(io) => return Ok(Connected { io, via: way }),
                 Err(EgressError::Proxy(failure)) if !failure.is_the_proxys() => return Err(failure.into()),
+                Err(error @ EgressError::NotAgain { .. }) => return Err(error),
                 Err(error) => {
                     tracing::info!(%target, "{way}: {error}");
                     last = error;
@@ -259,6 +272,8 @@ impl Inner {
             judged.map_err(|why| EgressError::NotPermitted { target: target.clone(), why })?;
         }
         let may_log_in = self.rules.may_log_in_at(proxy);
+        let shows_login = may_log_in && (self.credentials.is_some() || self.logins.abilities().kerberos);
+        let _turn = if shows_login { self.turn_at(proxy, deadline).await? } else { None };
         let passage = Passage {
             proxy,
             target,
@@ -274,6 +289,9 @@ impl Inner {
         match opened {
             Ok((io, scheme, memory)) => {
                 known.dead.revive(proxy);
+                if scheme.is_some() {
+                    known.refused.forget(proxy);
+                }
                 if known.memory.len() < MAX_KNOWN || known.memory.contains_key(proxy) {
                     known.memory.insert(proxy.clone(), memory);
                 }
@@ -286,8 +304,32 @@ impl Inner {
                 if failure.is_the_proxys() {
                     known.dead.bury(proxy, self.began.elapsed());
                 }
+                if shows_login && failure.is_of_the_login() {
+                    known.refused.note(proxy.clone(), failure.clone(), self.began.elapsed());
+                }
                 Err(failure.into())
             }
+        }
+    }
+
+    /// Leave to show the login to `proxy`: alone, until it has been taken once.
+    async fn turn_at(
+        &self,
+        proxy: &Proxy,
+        deadline: Instant,
+    ) -> Result<Option<tokio::sync::MutexGuard<'_, ()>>, EgressError> {
+        let proved = self.known().memory.contains_key(proxy);
+        let turn = if proved {
+            None
+        } else {
+            timeout_at(deadline, self.turn.lock()).await.map(Some).map_err(|_| {
+                let why = "the connections that began before this one still wait for it".to_owned();
+                Failure::NotConnected { proxy: proxy.clone(), why }
+            })?
+        };
+        match self.known().refused.standing(proxy, self.began.elapsed()) {
+            Some((failure, left)) => Err(EgressError::NotAgain { failure, left }),
+            None => Ok(turn),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use sluice_connector_webproxy::{Abilities, Credentials, NtlmAnswer, Proxy, Scheme, ntlm_negotiate};
+use sluice_connector_webproxy::{Abilities, Credentials, NtlmAnswer, Proxy, Refused, Scheme, ntlm_negotiate};
+use tokio::{sync::Mutex, time::Instant};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -15,15 +16,27 @@ use crate::{
 };
 
 /// What logins by token need.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Logins {
-    pub(crate) workers: Option<Arc<dyn Workers>>,
-    pub(crate) resolver: Resolver,
-    pub(crate) kerberos: Option<Kerberos>,
-    pub(crate) workstation: String,
+    workers: Option<Arc<dyn Workers>>,
+    resolver: Resolver,
+    kerberos: Option<Kerberos>,
+    workstation: String,
+    /// By realm. Held while a ticket is fetched: a wrong password is not shown several times at once.
+    refused: Mutex<Refused<String, String>>,
+    began: Instant,
 }
 
 impl Logins {
+    pub(crate) fn new(
+        workers: Option<Arc<dyn Workers>>,
+        resolver: Resolver,
+        kerberos: Option<Kerberos>,
+        workstation: String,
+    ) -> Self {
+        Self { workers, resolver, kerberos, workstation, refused: Mutex::default(), began: Instant::now() }
+    }
+
     /// Which tokens can be made.
     pub(crate) const fn abilities(&self) -> Abilities {
         Abilities { ntlm: true, kerberos: self.workers.is_some() && self.kerberos.is_some() }
@@ -56,6 +69,10 @@ impl Logins {
         let (Some(kerberos), Some(workers)) = (&self.kerberos, &self.workers) else {
             return Err("no Kerberos account is named".to_owned());
         };
+        let mut refused = self.refused.lock().await;
+        if let Some((why, left)) = refused.standing(&kerberos.realm, self.began.elapsed()) {
+            return Err(format!("{why}; {}", not_again(left)));
+        }
         let secret = match &kerberos.secret {
             KerberosSecret::Password(password) => Secret::Password(Zeroizing::new(password.expose().to_owned())),
             KerberosSecret::Key(key) => Secret::Key { kind: key.kind, key: key.key.clone() },
@@ -67,10 +84,23 @@ impl Logins {
         let mut job =
             Job::start(workers.as_ref(), Kind::Login).map_err(|error| format!("no worker process: {error}"))?;
         match job.ask(&ask, &carrier).await? {
-            Done::Token(token) => Ok(token),
+            Done::Token(token) => {
+                refused.forget(&kerberos.realm);
+                Ok(token)
+            }
+            Done::WrongSecret(why) => {
+                refused.note(kerberos.realm.clone(), why.clone(), self.began.elapsed());
+                Err(why)
+            }
             _ => Err("the worker process answered something else".to_owned()),
         }
     }
+}
+
+/// Says how long a login that was refused is not shown.
+pub(crate) fn not_again(left: Duration) -> String {
+    let minutes = left.as_secs().div_ceil(60);
+    format!("it is not tried again for {minutes} min, so that the account is not locked; restart after a change")
 }
 
 /// Carries messages to KDCs of the account's own realm.

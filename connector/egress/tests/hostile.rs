@@ -112,6 +112,35 @@ async fn c3_a_password_refused_is_not_tried_in_a_weaker_form() {
 }
 
 #[tokio::test]
+async fn c3_a_password_refused_is_not_shown_again_and_again() {
+    let shown = Arc::new(AtomicUsize::new(0));
+    let count = shown.clone();
+    let proxy = played(move |stream| {
+        loop {
+            let head = request(stream);
+            if head.is_empty() {
+                return;
+            }
+            count.fetch_add(usize::from(head.contains("Proxy-Authorization")), Ordering::SeqCst);
+            say(
+                stream,
+                "HTTP/1.1 407 No\r\nProxy-Authenticate: Digest realm=\"x\", nonce=\"n\", qop=\"auth\"\r\n\
+                 Content-Length: 0\r\n\r\n",
+            );
+        }
+    });
+    let (egress, target) = (egress(setup(&proxy, Some(credentials("wr0ng")))), Echo::start());
+    // As the lanes to all gateways and the line to control do.
+    let (one, two, three) =
+        tokio::join!(refused(&egress, &target), refused(&egress, &target), refused(&egress, &target));
+    for why in [one, two, three, refused(&egress, &target).await] {
+        assert!(why.contains("Digest login of svc"), "{why}");
+    }
+    assert!(refused(&egress, &target).await.contains("not tried again for 15 min"));
+    assert_eq!(shown.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn c3_a_certificate_of_the_proxys_own_is_called_interception() {
     let key = rcgen::KeyPair::generate().unwrap();
     let made = rcgen::CertificateParams::new(vec!["gw.test".into()]).unwrap().self_signed(&key).unwrap();

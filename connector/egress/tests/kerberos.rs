@@ -28,8 +28,12 @@ async fn c3_a_kerberos_proxy_opens_to_a_password_and_to_a_keytab_and_says_what_i
     let key = keytab.key_of("robot@CORP.TEST").unwrap().clone();
     passes(&with(&squid.proxy, kdc.account("robot", KerberosSecret::Key(key))), &echo).await;
 
-    let wrong = refused(&with(&squid.proxy, kdc.account("svc", password("wr0ng"))), &echo).await;
+    let with_wrong = with(&squid.proxy, kdc.account("svc", password("wr0ng")));
+    let wrong = refused(&with_wrong, &echo).await;
     assert!(wrong.contains("password or key of the principal is wrong") && !wrong.contains("wr0ng"), "{wrong}");
+    // The KDC is not asked again: it would lock the account.
+    let again = refused(&with_wrong, &echo).await;
+    assert!(again.contains("is wrong") && again.contains("not tried again for 15 min"), "{again}");
     let unknown = refused(&with(&squid.proxy, kdc.account("nobody", password("x"))), &echo).await;
     assert!(unknown.contains("does not know the principal"), "{unknown}");
     let mut astray = kdc.account("svc", password("s3cret"));

@@ -241,6 +241,12 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether showing the same login again could lock the account.
+    #[must_use]
+    pub const fn is_of_the_login(&self) -> bool {
+        matches!(self, Self::WrongLogin { .. } | Self::Endless { .. })
+    }
+
     /// Whether another proxy, or the direct way, may be tried for the same target: the proxy itself did not work. A
     /// refusal is an answer; going around it would be evasion.
     #[must_use]

@@ -83,6 +83,8 @@ pub(crate) enum Answer {
     Token(Vec<u8>),
     /// It cannot be done.
     Failed(String),
+    /// The KDC says that the password or key is wrong.
+    WrongSecret(String),
 }
 
 /// Makes a frame.

@@ -23,9 +23,11 @@ pub(super) fn work(mut socket: UnixStream, confine: impl FnOnce() -> anyhow::Res
     };
     let answer = match token(&mut socket, login) {
         Ok(token) => Answer::Token(token),
-        Err(error) => {
-            Answer::Failed(error.downcast_ref::<sspi::Error>().map_or_else(|| format!("{error:#}"), in_words))
-        }
+        Err(error) => match error.downcast_ref::<sspi::Error>().map(in_words) {
+            Some((WRONG_SECRET, words)) => Answer::WrongSecret(words),
+            Some((_, words)) => Answer::Failed(words),
+            None => Answer::Failed(format!("{error:#}")),
+        },
     };
     Ok(frame::write(&mut socket, &answer)?)
 }
@@ -91,15 +93,15 @@ fn drive<'a, T: Send + 'a>(
     }
 }
 
-/// What the library says, as what to do. Its kinds of errors are coarser than the KDC's codes, so its words are what
+/// What to do, and that with what the library says. Its kinds of errors are coarser than the KDC's codes, so its words are what
 /// tells them apart (c3_a_kerberos_proxy_… in tests/kerberos.rs would see them change).
-fn in_words(error: &sspi::Error) -> String {
+fn in_words(error: &sspi::Error) -> (&'static str, String) {
     let said: String = error.description.chars().filter(|c| !c.is_control()).collect();
     let (said, _) = said.split_once(". Additional error").unwrap_or((&said, ""));
     let said: String = said.chars().take(MAX_SAID).collect();
     let known = ADVICE.iter().find(|(words, _)| said.to_ascii_lowercase().contains(words));
     let advice = known.map_or("Kerberos fails", |(_, advice)| advice);
-    format!("{advice} ({said})")
+    (advice, format!("{advice} ({said})"))
 }
 
 /// Words of the library, and what to do.

@@ -47,6 +47,7 @@ impl Job {
                     Answer::Result(text) => return Ok(Done::Text(text)),
                     Answer::Token(token) => return Ok(Done::Token(token)),
                     Answer::Failed(why) => return Ok(Done::Failed(why)),
+                    Answer::WrongSecret(why) => return Ok(Done::WrongSecret(why)),
                     Answer::Resolve(_) | Answer::Kdc { .. } => {
                         let more = helper
                             .help(&answer)
@@ -91,6 +92,8 @@ pub(crate) enum Done {
     Token(Vec<u8>),
     /// It cannot be done.
     Failed(String),
+    /// The KDC says that the password or key is wrong.
+    WrongSecret(String),
 }
 
 /// Longest a worker may take for one answer, with all it asks meanwhile.
