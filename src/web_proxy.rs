@@ -26,7 +26,7 @@ use sluice_connector_egress::{
 use sluice_connector_webproxy::Way;
 use sluice_connector_wire::{ClassPair, GatewayEndpoint};
 use sluice_node_client::{Dial, Dialled};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     config::connector::ConnectorConfig,
@@ -124,7 +124,10 @@ impl WayOut for ToGateways {
     fn reach<'a>(&'a self, gateway: &'a GatewayEndpoint, pair: ClassPair) -> Reaching<'a> {
         Box::pin(async move {
             let (host, port) = (gateway.host.clone(), gateway.port);
-            if self.egress.explain(&host, port).await?.ways == [Way::Direct] {
+            let explained = timeout(PATIENCE, self.egress.explain(&host, port)).await;
+            if explained.context("the PAC script was not evaluated in time; check web_proxy.pac_url")??.ways
+                == [Way::Direct]
+            {
                 // The agent resolves with the servers that its file names.
                 return Ok(None);
             }

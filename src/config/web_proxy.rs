@@ -53,7 +53,7 @@ pub(crate) struct KerberosSection {
     principal: String,
     /// Realm, in capitals: the Active Directory domain's DNS name.
     realm: String,
-    /// KDCs (domain controllers), `host` or `host:port`, tried in this order over TCP.
+    /// KDCs (domain controllers), `host` or `host:port`, tried over TCP in this order, later the one first that answered last.
     kdc: Vec<String>,
     /// File (mode 0600) with the account's password. Either this or `keytab`.
     password_file: Option<SecretFile>,

@@ -180,7 +180,8 @@ impl Egress {
     ) -> Result<Connected, EgressError> {
         let inner = &*self.0;
         let target = Target::new(host, port)?;
-        let ways = inner.ways(&target).await?.ways;
+        let late = |_| EgressError::Script("the PAC script was not fetched and evaluated in time".to_owned());
+        let ways = timeout_at(deadline, inner.ways(&target)).await.map_err(late)??.ways;
         let ways = inner.known().dead.order(&ways, inner.began.elapsed());
         let mut left = u32::try_from(ways.len()).unwrap_or(u32::MAX);
         let mut last = EgressError::Script("the PAC script names no way".to_owned());
@@ -246,7 +247,8 @@ impl Inner {
 
     async fn direct(&self, target: &Target, guard: Guard, deadline: Instant) -> Result<Io, EgressError> {
         let failed = |error: io::Error| EgressError::Unresolved { target: target.clone(), why: error.to_string() };
-        let addresses = self.resolver.resolve(target.host()).await.map_err(failed)?;
+        let found = timeout_at(deadline, self.resolver.resolve(target.host())).await;
+        let addresses = found.map_err(io::Error::from).and_then(|found| found).map_err(failed)?;
         let addresses: Vec<SocketAddr> = match guard {
             Guard::Operator => addresses.into_iter().map(|at| SocketAddr::new(at, target.port())).collect(),
             Guard::Gateways => {

@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     net::{TcpStream, lookup_host},
     sync::Semaphore,
-    task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 /// How long an address has before the next one is tried beside it (RFC 8305 §5).
@@ -54,34 +54,38 @@ impl Resolver {
 
 /// Connects to the first of `addresses` that answers before `deadline`.
 pub(crate) async fn connect(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
-    let mut waiting = interleaved(addresses).into_iter();
-    let mut attempts = JoinSet::new();
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    let mut next = waiting.next();
+    let none = || io::ErrorKind::AddrNotAvailable.into();
+    let tcp = timeout_at(deadline, first(interleaved(addresses), TcpStream::connect)).await?;
+    let tcp = tcp.map_err(|last| last.unwrap_or_else(none))?;
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
+}
+
+/// What `connect` makes of the first of `places` with which it works. The next one is tried when the one before has
+/// failed or has had 250 ms (RFC 8305 §5). Gives the error that came last.
+pub(crate) async fn first<P, T, E, F>(
+    places: impl IntoIterator<Item = P>,
+    connect: impl Fn(P) -> F,
+) -> Result<T, Option<E>>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut waiting = places.into_iter().peekable();
+    let (mut running, mut last) = (FuturesUnordered::new(), None);
     loop {
-        if let Some(address) = next.take() {
-            attempts.spawn(TcpStream::connect(address));
+        match waiting.next() {
+            Some(place) => running.push(connect(place)),
+            None if running.is_empty() => return Err(last),
+            None => {}
         }
-        if attempts.is_empty() {
-            return Err(last);
-        }
-        let stagger = Instant::now() + STAGGER;
-        let more = waiting.len() > 0;
+        let next = Instant::now() + STAGGER;
+        let more = waiting.peek().is_some();
         tokio::select! {
-            ended = attempts.join_next() => match ended {
-                Some(Ok(Ok(tcp))) => {
-                    tcp.set_nodelay(true)?;
-                    return Ok(tcp);
-                }
-                Some(Ok(Err(error))) => {
-                    last = error;
-                    next = waiting.next();
-                }
-                Some(Err(error)) => last = io::Error::other(error),
-                None => return Err(last),
+            Some(ended) = running.next() => match ended {
+                Ok(connected) => return Ok(connected),
+                Err(error) => last = Some(error),
             },
-            () = tokio::time::sleep_until(stagger), if more => next = waiting.next(),
-            () = tokio::time::sleep_until(deadline) => return Err(io::ErrorKind::TimedOut.into()),
+            () = sleep_until(next), if more => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Making the tokens of NTLM, and having those of Kerberos made by a worker.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     dial::Resolver,
-    kdc::{self, Kerberos, KerberosSecret},
+    kdc::{Kdcs, Kerberos, KerberosSecret},
     worker::{Answer, Ask, Done, Help, Job, Kind, Login, Secret, Workers},
 };
 
@@ -24,6 +24,7 @@ pub(crate) struct Logins {
     workstation: String,
     /// By realm. Held while a ticket is fetched: a wrong password is not shown several times at once.
     refused: Mutex<Refused<String, String>>,
+    last_kdc: AtomicUsize,
     began: Instant,
 }
 
@@ -34,7 +35,8 @@ impl Logins {
         kerberos: Option<Kerberos>,
         workstation: String,
     ) -> Self {
-        Self { workers, resolver, kerberos, workstation, refused: Mutex::default(), began: Instant::now() }
+        let (refused, last_kdc, began) = (Mutex::default(), AtomicUsize::new(0), Instant::now());
+        Self { workers, resolver, kerberos, workstation, refused, last_kdc, began }
     }
 
     /// Which tokens can be made.
@@ -80,7 +82,7 @@ impl Logins {
         let service = kerberos.service.clone().unwrap_or_else(|| format!("HTTP/{}", proxy.host));
         let (name, realm) = (kerberos.name.clone(), kerberos.realm.clone());
         let ask = Ask::Login(Login { name, realm, secret, service, workstation: self.workstation.clone() });
-        let carrier = Carrier { resolver: &self.resolver, kerberos };
+        let carrier = Carrier(Kdcs { resolver: &self.resolver, kerberos, last: &self.last_kdc });
         let mut job =
             Job::start(workers.as_ref(), Kind::Login).map_err(|error| format!("no worker process: {error}"))?;
         match job.ask(&ask, &carrier).await? {
@@ -104,16 +106,13 @@ pub(crate) fn not_again(left: Duration) -> String {
 }
 
 /// Carries messages to KDCs of the account's own realm.
-struct Carrier<'a> {
-    resolver: &'a Resolver,
-    kerberos: &'a Kerberos,
-}
+struct Carrier<'a>(Kdcs<'a>);
 
 impl Help for Carrier<'_> {
     async fn help(&self, asked: &Answer) -> Option<Ask> {
         match asked {
-            Answer::Kdc { realm, request } if *realm == self.kerberos.realm => {
-                Some(Ask::Kdc(kdc::ask(self.resolver, self.kerberos, request).await))
+            Answer::Kdc { realm, request } if *realm == self.0.kerberos.realm => {
+                Some(Ask::Kdc(self.0.ask(request).await))
             }
             _ => None,
         }

@@ -42,7 +42,10 @@ impl Passage<'_> {
                 Action::Open(scheme) => return Ok((io, scheme, handshake.memory())),
                 Action::Token { scheme, challenge } => {
                     let made = match self.logins {
-                        Some(logins) => logins.token(scheme, challenge, self.proxy, self.credentials).await,
+                        Some(logins) => {
+                            let token = logins.token(scheme, challenge, self.proxy, self.credentials);
+                            timeout_at(self.deadline, token).await.map_err(|_| self.no_token_in_time(scheme))?
+                        }
                         None => Err("no login may be shown there".to_owned()),
                     };
                     handshake.token(made)?
@@ -78,6 +81,12 @@ impl Passage<'_> {
             Ok(Err(error)) => Err(Failure::ProxyTls { proxy: proxy(), why: error.to_string() }),
             Err(_) => Err(Failure::ProxyTls { proxy: proxy(), why: "it does not answer".to_owned() }),
         }
+    }
+
+    /// Not the proxy's fault: nothing was said to it yet.
+    fn no_token_in_time(&self, scheme: Scheme) -> Failure {
+        let why = "it was not made in time; check that the KDCs (web_proxy.kerberos.kdc) answer".to_owned();
+        Failure::NoToken { proxy: self.proxy.clone(), scheme, why }
     }
 
     /// One request and its reply; `None` when the proxy hung up without a word.

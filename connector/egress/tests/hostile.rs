@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 
-use sluice_connector_egress::{Egress, Guard};
-use sluice_connector_webproxy::{Proxy, Way};
+use sluice_connector_egress::{Egress, Guard, Kerberos, KerberosSecret};
+use sluice_connector_webproxy::{Password, Proxy, Way};
 use world::{Echo, credentials, egress, free_port, passes, played, refused, request, say, setup};
 
 async fn refusal(proxy: &Proxy) -> String {
@@ -109,6 +109,27 @@ async fn c3_a_password_refused_is_not_tried_in_a_weaker_form() {
     let why = refusal(&proxy).await;
     assert!(why.contains("Digest login of svc"), "{why}");
     assert!(seen.lock().unwrap().iter().all(|head| !head.contains("Basic")), "{seen:?}");
+}
+
+#[tokio::test]
+async fn c3_kdcs_that_are_silent_are_named_and_not_the_proxy() {
+    let kdc = played(|_| thread::sleep(Duration::from_secs(60)));
+    let proxy = played(|stream| {
+        while !request(stream).is_empty() {
+            say(stream, "HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let mut setup = setup(&proxy, None);
+    setup.kerberos = Some(Kerberos {
+        name: "svc".into(),
+        realm: "CORP.TEST".into(),
+        kdcs: vec![(kdc.host, kdc.port)],
+        secret: KerberosSecret::Password(Password::new("s3cret")),
+        service: None,
+    });
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+    let why = egress(setup).connect("gw.test", 443, Guard::Gateways, deadline).await.unwrap_err().to_string();
+    assert!(why.contains("no Negotiate login") && why.contains("web_proxy.kerberos.kdc"), "{why}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use sluice_connector_egress::{Egress, PacSource, Setup};
+use sluice_connector_egress::{Egress, Guard, PacSource, Setup};
 use sluice_connector_webproxy::{Settings, Source, Way};
 use world::{Echo, Threads, free_port, passes, played, request, say};
 
@@ -148,6 +148,12 @@ async fn c3_a_script_that_cannot_be_fetched_opens_nothing() {
     let url = format!("http://127.0.0.1:{}/proxy.pac", free_port());
     let why = world::refused(&egress(PacSource::Url { url, refresh: Duration::from_secs(1) }), &Echo::start()).await;
     assert!(why.contains("cannot be fetched"), "{why}");
+    let silent = played(|_| std::thread::sleep(Duration::from_secs(60)));
+    let url = format!("http://{}:{}/", silent.host, silent.port);
+    let patient = egress(PacSource::Url { url, refresh: Duration::from_secs(1) });
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(500);
+    let why = patient.connect("gw.test", 443, Guard::Gateways, deadline).await.unwrap_err().to_string();
+    assert!(why.contains("in time") && why.contains("web_proxy.pac_url"), "{why}");
     let huge = played(|stream| {
         request(stream);
         say(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
