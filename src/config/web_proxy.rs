@@ -35,7 +35,7 @@ pub(crate) struct WebProxySection {
     pub(crate) pac_url: Option<String>,
     /// Seconds after which a script is fetched again.
     pub(crate) pac_refresh_seconds: u64,
-    /// Proxies (as in `no_proxy`) to which the account may be shown; empty: any. Needed with an account and a `pac_url` that is not https, because whoever answers there could name a proxy of his own.
+    /// Proxies (as in `no_proxy`) to which the account may be shown; empty: any. Needed with an account (of `user` or of `[web_proxy.kerberos]`) and a `pac_url` that is not https, because whoever answers there could name a proxy of his own.
     pub(crate) login_at: Vec<String>,
     /// Whether gateways that are reached through a proxy are tried over UDP (QUIC) too, which goes around it. For sites that open UDP port 443 and want TCP through the proxy.
     pub(crate) direct_udp: bool,
@@ -112,9 +112,9 @@ impl WebProxySection {
         let login_at = rules("login_at", &self.login_at)?;
         let open_script = self.pac_url.as_ref().is_some_and(|url| !url.to_ascii_lowercase().starts_with("https://"));
         ensure!(
-            !open_script || credentials.is_none() || !login_at.is_empty(),
-            "web_proxy.pac_url is not https, so whoever answers there could send the password to a proxy of his own: \
-             name the proxies in web_proxy.login_at"
+            !open_script || (credentials.is_none() && self.kerberos.is_none()) || !login_at.is_empty(),
+            "web_proxy.pac_url is not https, so whoever answers there could send the password or ticket to a proxy of \
+             his own: name the proxies in web_proxy.login_at"
         );
         Ok(Setup {
             rules: Settings { source, no_proxy: rules("no_proxy", &self.no_proxy)?, login_at },
@@ -308,6 +308,14 @@ mod tests {
             assert_eq!((credentials.user.as_str(), credentials.domain.as_str()), ("svc", "CORP"));
             assert_eq!(credentials.password.expose(), "s3cret");
         }
+        let kerberos = format!(
+            "[kerberos]\nprincipal = 'u'\nrealm = 'CORP.TEST'\nkdc = ['x']\npassword_file = '{file}'"
+        );
+        let ticket = |rest: &str| section(&format!("{rest}\n{kerberos}")).setup(&[], |_| None);
+        let refused = ticket("pac_url = 'http://x/p'").unwrap_err().to_string();
+        assert!(refused.contains("login_at"), "{refused}");
+        assert!(ticket("pac_url = 'https://x/p'").unwrap().kerberos.is_some());
+        assert!(ticket("pac_url = 'http://x/p'\nlogin_at = ['.corp.test']").is_ok());
     }
 
     #[test]
