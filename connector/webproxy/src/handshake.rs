@@ -133,6 +133,12 @@ impl Handshake {
             State::Token(scheme, sent) if *sent > 0 => {
                 let (scheme, sent) = (*scheme, *sent);
                 if let Some(challenge) = token_of(&reply.challenges, scheme) {
+                    if scheme == Scheme::Negotiate {
+                        // A ticket is all that is said; the token says why it was refused. Asked without a login, the
+                        // proxy lists what else there is.
+                        self.rejected(scheme, sent)?;
+                        return Ok(self.send(random));
+                    }
                     if !reply.keep {
                         return Err(Failure::ClosedMidway { proxy: self.proxy.clone(), scheme });
                     }

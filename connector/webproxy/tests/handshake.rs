@@ -159,6 +159,24 @@ fn c3_a_ticket_that_cannot_be_had_falls_back_and_a_wrong_password_does_not() {
 }
 
 #[test]
+fn c3_a_ticket_refused_with_a_token_falls_back_too() {
+    let both = Abilities { ntlm: true, kerberos: true };
+    for closing in ["", "Connection: close\n"] {
+        let mut shake = handshake(credentials(true), both, Memory::Nothing);
+        shake.start(RANDOM);
+        shake.replied(&challenge(&["Negotiate", "NTLM"]), RANDOM).unwrap();
+        shake.token(Ok(b"ticket".to_vec())).unwrap();
+        // A NegTokenResp that says "reject"; some list nothing else beside it.
+        let with_token =
+            format!("HTTP/1.1 407 No\nContent-Length: 0\n{closing}Proxy-Authenticate: Negotiate oQcwBaADCgEC\n\n");
+        let (bare, reconnect) = sent(&shake.replied(&reply(&with_token), RANDOM).unwrap());
+        assert!(!bare.contains("Authorization") && reconnect == !closing.is_empty());
+        let next = shake.replied(&challenge(&["Negotiate", "NTLM"]), RANDOM);
+        assert_eq!(next, Ok(Action::Token { scheme: Scheme::Ntlm, challenge: None }));
+    }
+}
+
+#[test]
 fn c3_digest_goes_on_when_stale_and_remembers_the_next_nonce() {
     let field = |nonce: &str, more: &str| format!("Digest realm=\"x\", nonce=\"{nonce}\", qop=\"auth\"{more}");
     let mut shake = handshake(credentials(false), Abilities::default(), Memory::Nothing);
