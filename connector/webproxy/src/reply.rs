@@ -185,7 +185,10 @@ fn read_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ReplyError> {
     let reason = shown(response.reason.unwrap_or_default());
     let reply = Reply { status, reason, challenges: Vec::new(), malformed: None, next_nonce: None, keep: false };
     let mut head = Fields { reply, length: None, chunked: false, close: false, alive: false };
-    for field in response.headers.iter() {
+    // RFC 9110 §9.3.6: in a 2xx to CONNECT they mean nothing, and are to be ignored.
+    let open = head.reply.is_open();
+    let framing = |name: &str| FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing));
+    for field in response.headers.iter().filter(|field| !(open && framing(field.name))) {
         head.take(field.name, field.value)?;
     }
     head.finish(response.version == Some(1)).map(|head| Some((head, length)))
@@ -252,6 +255,8 @@ fn shown(text: &str) -> String {
     text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(MAX_REASON).collect()
 }
 
+/// What says how long a body is.
+const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
 /// Most fields of a head.
 const MAX_FIELDS: usize = 100;
 /// Most challenges in all fields together.

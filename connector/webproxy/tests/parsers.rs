@@ -177,6 +177,18 @@ fn c3_replies_are_bounded_and_their_bodies_skipped() {
     let interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
     assert_eq!(read(interim).unwrap().unwrap().status, 200);
 
+    // RFC 9110 §9.3.6: what a 2xx to CONNECT says of lengths is to be ignored.
+    for ignored in [
+        "Transfer-Encoding: chunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Content-Length: 9\r\nContent-Length: 10",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "content-length: none",
+    ] {
+        let opened = read(format!("HTTP/1.1 200 OK\r\n{ignored}\r\n\r\n").as_bytes()).unwrap().unwrap();
+        assert!(opened.is_open(), "{ignored}");
+    }
+
     assert_eq!(read(b"HTTP/1.1 200 OK\r\n\r\n<html>"), Err(ReplyError::Early));
     assert_eq!(read(b"SSH-2.0-OpenSSH\r\n\r\n"), Err(ReplyError::NotHttp));
     assert_eq!(read(b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n"), Err(ReplyError::Malformed));
