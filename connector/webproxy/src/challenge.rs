@@ -9,15 +9,22 @@ pub struct Challenge {
     pub scheme: String,
     /// What follows a scheme that has no parameters (NTLM and Negotiate carry their tokens so).
     pub token68: Option<String>,
-    /// Parameters, names in lower case, each once, values without their quotes.
-    pub params: Vec<(String, String)>,
+    /// Parameters, names in lower case, each once, values without their quotes and as they came: a realm may be in any
+    /// encoding, and has to be sent back as it is.
+    pub params: Vec<(String, Vec<u8>)>,
 }
 
 impl Challenge {
-    /// The value of the parameter `name`.
+    /// The value of the parameter `name`, when it is text.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&str> {
-        self.params.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        std::str::from_utf8(self.bytes(name)?).ok()
+    }
+
+    /// The value of the parameter `name` as it came.
+    #[must_use]
+    pub fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.params.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
     }
 }
 
@@ -39,7 +46,7 @@ pub enum ChallengeError {
 ///
 /// # Errors
 /// [`ChallengeError`]; then none of this field counts.
-pub fn challenges(value: &str) -> Result<Vec<Challenge>, ChallengeError> {
+pub fn challenges(value: &[u8]) -> Result<Vec<Challenge>, ChallengeError> {
     let mut reader = Reader { rest: value };
     let mut found: Vec<Challenge> = Vec::new();
     loop {
@@ -47,7 +54,7 @@ pub fn challenges(value: &str) -> Result<Vec<Challenge>, ChallengeError> {
         if reader.rest.is_empty() {
             return Ok(found);
         }
-        let word = reader.token()?;
+        let word = ascii(reader.token()?).to_ascii_lowercase();
         let spaced = reader.skip(is_blank);
         if reader.peek() == Some(b'=') {
             // A further parameter of the challenge before.
@@ -59,9 +66,9 @@ pub fn challenges(value: &str) -> Result<Vec<Challenge>, ChallengeError> {
                 return Err(ChallengeError::TooMany);
             }
             let token68 = if spaced { reader.token68() } else { None };
-            let mut challenge = Challenge { scheme: word.to_ascii_lowercase(), token68, params: Vec::new() };
+            let mut challenge = Challenge { scheme: word, token68, params: Vec::new() };
             if challenge.token68.is_none() && spaced && !matches!(reader.peek(), None | Some(b',')) {
-                let name = reader.token()?;
+                let name = ascii(reader.token()?).to_ascii_lowercase();
                 reader.skip(is_blank);
                 if reader.eat() != Some(b'=') {
                     return Err(ChallengeError::Malformed);
@@ -78,9 +85,8 @@ pub fn challenges(value: &str) -> Result<Vec<Challenge>, ChallengeError> {
 }
 
 impl Challenge {
-    fn add(&mut self, name: &str, value: String) -> Result<(), ChallengeError> {
-        let name = name.to_ascii_lowercase();
-        if self.param(&name).is_some() {
+    fn add(&mut self, name: String, value: Vec<u8>) -> Result<(), ChallengeError> {
+        if self.bytes(&name).is_some() {
             return Err(ChallengeError::Twice);
         }
         if self.params.len() >= MAX_PARAMS {
@@ -92,80 +98,76 @@ impl Challenge {
 }
 
 /// Reads `name=value, …` as `Proxy-Authentication-Info` has it (RFC 9110 §11.7.3), and gives the value of `name`.
-pub(crate) fn info(value: &str, name: &str) -> Option<String> {
-    let as_challenge = format!("x {value}");
-    challenges(&as_challenge).ok()?.first()?.param(name).map(str::to_owned)
+pub(crate) fn info(value: &[u8], name: &str) -> Option<Vec<u8>> {
+    let as_challenge = [b"x ", value].concat();
+    challenges(&as_challenge).ok()?.first()?.bytes(name).map(<[u8]>::to_vec)
 }
 
 struct Reader<'a> {
-    rest: &'a str,
+    rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
     fn peek(&self) -> Option<u8> {
-        self.rest.bytes().next()
+        self.rest.first().copied()
     }
 
     fn eat(&mut self) -> Option<u8> {
-        let first = self.peek()?;
-        // Everything compared with is ASCII, so a longer character is never stepped into.
-        self.rest = self.rest.get(1..)?;
-        Some(first)
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*first)
     }
 
     /// Whether anything was skipped.
     fn skip(&mut self, unwanted: fn(u8) -> bool) -> bool {
-        let length = self.rest.bytes().take_while(|b| unwanted(*b)).count();
-        self.rest = self.rest.get(length..).unwrap_or_default();
-        length > 0
+        !self.take(self.rest.iter().take_while(|b| unwanted(**b)).count()).is_empty()
     }
 
-    fn take(&mut self, length: usize) -> &'a str {
-        let (front, back) = self.rest.split_at_checked(length).unwrap_or((self.rest, ""));
+    fn take(&mut self, length: usize) -> &'a [u8] {
+        let (front, back) = self.rest.split_at_checked(length).unwrap_or((self.rest, &[]));
         self.rest = back;
         front
     }
 
-    fn token(&mut self) -> Result<&'a str, ChallengeError> {
-        let length = self.rest.bytes().take_while(|b| is_token(*b)).count();
+    fn token(&mut self) -> Result<&'a [u8], ChallengeError> {
+        let length = self.rest.iter().take_while(|b| is_token(**b)).count();
         if length == 0 { Err(ChallengeError::Malformed) } else { Ok(self.take(length)) }
     }
 
     /// Only when it stands alone up to the next comma; otherwise it is the beginning of parameters.
     fn token68(&mut self) -> Option<String> {
-        let body = self.rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(b)).count();
-        let padding = self.rest.bytes().skip(body).take_while(|b| *b == b'=').count();
+        let body = self.rest.iter().take_while(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(b)).count();
+        let padding = self.rest.iter().skip(body).take_while(|b| **b == b'=').count();
         let length = body.checked_add(padding)?;
-        let after = self.rest.get(length..)?.trim_start_matches([' ', '\t']);
-        let alone = after.is_empty() || after.starts_with(',');
-        (body > 0 && alone).then(|| self.take(length).to_owned())
+        let alone = matches!(self.rest.get(length..)?.iter().find(|b| !is_blank(**b)), None | Some(b','));
+        (body > 0 && alone).then(|| ascii(self.take(length)))
     }
 
-    fn value(&mut self) -> Result<String, ChallengeError> {
+    fn value(&mut self) -> Result<Vec<u8>, ChallengeError> {
         self.skip(is_blank);
         if self.peek() != Some(b'"') {
-            return self.token().map(str::to_owned);
+            return self.token().map(<[u8]>::to_vec);
         }
         self.eat();
-        let mut value = String::new();
-        let mut chars = self.rest.char_indices();
-        while let Some((at, c)) = chars.next() {
-            match c {
-                '"' => {
-                    self.rest = self.rest.get(at..).and_then(|rest| rest.get(1..)).unwrap_or_default();
-                    return Ok(value);
-                }
-                '\\' => value.push(shown(chars.next().ok_or(ChallengeError::Malformed)?.1)?),
-                c => value.push(shown(c)?),
+        let mut value = Vec::new();
+        loop {
+            match self.eat().ok_or(ChallengeError::Malformed)? {
+                b'"' => return Ok(value),
+                b'\\' => value.push(shown(self.eat().ok_or(ChallengeError::Malformed)?)?),
+                b => value.push(shown(b)?),
             }
         }
-        Err(ChallengeError::Malformed)
     }
 }
 
 /// Control characters have no business in a challenge, escaped or not.
-fn shown(c: char) -> Result<char, ChallengeError> {
-    if c.is_control() && c != '\t' { Err(ChallengeError::Malformed) } else { Ok(c) }
+fn shown(b: u8) -> Result<u8, ChallengeError> {
+    if b.is_ascii_control() && b != b'\t' { Err(ChallengeError::Malformed) } else { Ok(b) }
+}
+
+/// Of bytes that were found to be ASCII.
+fn ascii(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| char::from(*b)).collect()
 }
 
 fn is_blank(b: u8) -> bool {

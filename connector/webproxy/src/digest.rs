@@ -4,15 +4,16 @@ use std::fmt::Write;
 
 use md5::Md5;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::{challenge::Challenge, credentials::Credentials};
 
 /// A challenge we can answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DigestChallenge {
-    realm: String,
-    nonce: String,
-    opaque: Option<String>,
+    realm: Vec<u8>,
+    nonce: Vec<u8>,
+    opaque: Option<Vec<u8>>,
     hash: Hash,
     session: bool,
     /// The algorithm as the proxy wrote it, when it did.
@@ -54,9 +55,9 @@ impl DigestChallenge {
         // A session key without `qop` has no client nonce to be made of.
         (qop || !session).then_some(())?;
         Some(Self {
-            realm: challenge.param("realm")?.to_owned(),
-            nonce: challenge.param("nonce").filter(|nonce| !nonce.is_empty())?.to_owned(),
-            opaque: challenge.param("opaque").map(str::to_owned),
+            realm: challenge.bytes("realm")?.to_owned(),
+            nonce: challenge.bytes("nonce").filter(|nonce| !nonce.is_empty())?.to_owned(),
+            opaque: challenge.bytes("opaque").map(<[u8]>::to_vec),
             hash,
             session,
             algorithm,
@@ -108,7 +109,7 @@ impl DigestSession {
     }
 
     /// Goes on with the nonce that the proxy gave for the next time (`nextnonce`).
-    pub fn renew(&mut self, nonce: String) {
+    pub fn renew(&mut self, nonce: Vec<u8>) {
         if !nonce.is_empty() {
             self.challenge.nonce = nonce;
             self.count = 0;
@@ -117,63 +118,74 @@ impl DigestSession {
     }
 
     /// The value of `Proxy-Authorization` for `method` on `uri`. `random` must never be used twice.
-    pub fn answer(&mut self, credentials: &Credentials, method: &str, uri: &str, random: [u8; 16]) -> String {
+    pub fn answer(&mut self, credentials: &Credentials, method: &str, uri: &str, random: [u8; 16]) -> Vec<u8> {
         self.answer_with(credentials, method, uri, &hex(&random))
     }
 
-    fn answer_with(&mut self, credentials: &Credentials, method: &str, uri: &str, cnonce: &str) -> String {
-        let challenge = &self.challenge;
+    fn answer_with(&mut self, credentials: &Credentials, method: &str, uri: &str, cnonce: &str) -> Vec<u8> {
         self.count = self.count.saturating_add(1);
-        let count = format!("{:08x}", self.count);
-        let hash = |text: &str| challenge.hash.of(text.as_bytes());
         let account = credentials.account();
-        let mut key = hash(&format!("{account}:{}:{}", challenge.realm, credentials.password.expose()));
-        if challenge.session {
-            let first = self.first_cnonce.get_or_insert_with(|| cnonce.to_owned());
-            key = hash(&format!("{key}:{}:{first}", challenge.nonce));
-        }
-        let request = hash(&format!("{method}:{uri}"));
-        let response = if challenge.qop {
-            hash(&format!("{key}:{}:{count}:{cnonce}:auth:{request}", challenge.nonce))
-        } else {
-            hash(&format!("{key}:{}:{request}", challenge.nonce))
-        };
-        let mut value = "Digest ".to_owned();
+        let response = self.response(credentials, method, uri, cnonce);
+        let challenge = &self.challenge;
+        let mut value = b"Digest ".to_vec();
         if challenge.userhash {
-            field(&mut value, "username", &hash(&format!("{account}:{}", challenge.realm)));
+            field(&mut value, "username", challenge.hash.of(&[account.as_bytes(), &challenge.realm]).as_bytes());
         } else if challenge.utf8 && !account.is_ascii() {
-            value.push_str(&format!("username*=UTF-8''{}", extended(&account)));
+            value.extend_from_slice(format!("username*=UTF-8''{}", extended(&account)).as_bytes());
         } else {
-            field(&mut value, "username", &account);
+            field(&mut value, "username", account.as_bytes());
         }
-        for (name, text) in [("realm", &challenge.realm), ("nonce", &challenge.nonce), ("response", &response)] {
-            value.push_str(", ");
+        let (realm, nonce) = (challenge.realm.as_slice(), challenge.nonce.as_slice());
+        for (name, text) in
+            [("realm", realm), ("nonce", nonce), ("response", response.as_bytes()), ("uri", uri.as_bytes())]
+        {
+            value.extend_from_slice(b", ");
             field(&mut value, name, text);
         }
-        value.push_str(", ");
-        field(&mut value, "uri", uri);
         if let Some(algorithm) = &challenge.algorithm {
-            value.push_str(&format!(", algorithm={}", plain(algorithm)));
+            value.extend_from_slice(format!(", algorithm={}", plain(algorithm)).as_bytes());
         }
         if challenge.qop {
-            value.push_str(&format!(", qop=auth, nc={count}, cnonce=\"{cnonce}\""));
+            value.extend_from_slice(format!(", qop=auth, nc={:08x}, cnonce=\"{cnonce}\"", self.count).as_bytes());
         }
         if let Some(opaque) = &challenge.opaque {
-            value.push_str(", ");
+            value.extend_from_slice(b", ");
             field(&mut value, "opaque", opaque);
         }
         if challenge.userhash {
-            value.push_str(", userhash=true");
+            value.extend_from_slice(b", userhash=true");
         }
         value
+    }
+
+    /// RFC 7616 §3.4.1.
+    fn response(&mut self, credentials: &Credentials, method: &str, uri: &str, cnonce: &str) -> String {
+        let challenge = &self.challenge;
+        let hash = |parts: &[&[u8]]| challenge.hash.of(parts);
+        let (account, password) = (credentials.account(), credentials.password.expose());
+        let mut key = hash(&[account.as_bytes(), &challenge.realm, password.as_bytes()]);
+        if challenge.session {
+            let first = self.first_cnonce.get_or_insert_with(|| cnonce.to_owned());
+            key = hash(&[key.as_bytes(), &challenge.nonce, first.as_bytes()]);
+        }
+        let request = hash(&[method.as_bytes(), uri.as_bytes()]);
+        let count = format!("{:08x}", self.count);
+        if challenge.qop {
+            let parts = [key.as_bytes(), &challenge.nonce, count.as_bytes(), cnonce.as_bytes(), b"auth"];
+            hash(&[&parts[..], &[request.as_bytes()]].concat())
+        } else {
+            hash(&[key.as_bytes(), &challenge.nonce, request.as_bytes()])
+        }
     }
 }
 
 impl Hash {
-    fn of(self, bytes: &[u8]) -> String {
+    /// Of the parts with colons between them.
+    fn of(self, parts: &[&[u8]]) -> String {
+        let bytes = Zeroizing::new(parts.join(&b':'));
         match self {
-            Self::Md5 => hex(&Md5::digest(bytes)),
-            Self::Sha256 => hex(&Sha256::digest(bytes)),
+            Self::Md5 => hex(&Md5::digest(bytes.as_slice())),
+            Self::Sha256 => hex(&Sha256::digest(bytes.as_slice())),
         }
     }
 }
@@ -187,16 +199,16 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Appends `name="value"` with quotes and backslashes escaped; what would end the line is left out.
-fn field(to: &mut String, name: &str, value: &str) {
-    to.push_str(name);
-    to.push_str("=\"");
-    for c in value.chars().filter(|c| !c.is_control()) {
-        if matches!(c, '"' | '\\') {
-            to.push('\\');
+fn field(to: &mut Vec<u8>, name: &str, value: &[u8]) {
+    to.extend_from_slice(name.as_bytes());
+    to.extend_from_slice(b"=\"");
+    for b in value.iter().filter(|b| !b.is_ascii_control()) {
+        if matches!(b, b'"' | b'\\') {
+            to.push(b'\\');
         }
-        to.push(c);
+        to.push(*b);
     }
-    to.push('"');
+    to.push(b'"');
 }
 
 fn plain(text: &str) -> String {
@@ -223,10 +235,11 @@ mod tests {
     use crate::{Password, challenges};
 
     fn answered(field: &str, user: &str, password: &str, method: &str, uri: &str, cnonce: &str) -> String {
-        let challenge = DigestChallenge::read(&challenges(field).unwrap()[0]).unwrap();
+        let challenge = DigestChallenge::read(&challenges(field.as_bytes()).unwrap()[0]).unwrap();
         let password = Password::new(password);
         let credentials = Credentials { user: user.to_owned(), domain: String::new(), password, basic_in_clear: false };
-        DigestSession::new(challenge).answer_with(&credentials, method, uri, cnonce)
+        let answer = DigestSession::new(challenge).answer_with(&credentials, method, uri, cnonce);
+        String::from_utf8(answer).unwrap()
     }
 
     /// RFC 7616 §3.9.1.
@@ -253,7 +266,7 @@ mod tests {
     fn c3_digest_without_qop_is_the_older_form() {
         let field = "Digest realm=\"r\", nonce=\"n\"";
         let answer = answered(field, "u", "p", "CONNECT", "h:443", "c");
-        let md5 = |text: &str| Hash::Md5.of(text.as_bytes());
+        let md5 = |text: &str| Hash::Md5.of(&[text.as_bytes()]);
         let expected = md5(&format!("{}:n:{}", md5("u:r:p"), md5("CONNECT:h:443")));
         assert!(answer.contains(&format!("response=\"{expected}\"")) && !answer.contains("cnonce"), "{answer}");
     }
@@ -261,26 +274,45 @@ mod tests {
     #[test]
     fn c3_digest_session_keys_stay_with_their_first_nonce_and_counts_rise() {
         let field = "Digest realm=\"r\", nonce=\"n\", qop=auth, algorithm=SHA-256-sess";
-        let mut session = DigestSession::new(DigestChallenge::read(&challenges(field).unwrap()[0]).unwrap());
+        let mut session = DigestSession::new(DigestChallenge::read(&challenges(field.as_bytes()).unwrap()[0]).unwrap());
         let password = Password::new("p");
         let credentials = Credentials { user: "u".into(), domain: "D".into(), password, basic_in_clear: false };
-        let hash = |text: String| Hash::Sha256.of(text.as_bytes());
+        let hash = |text: String| Hash::Sha256.of(&[text.as_bytes()]);
         let key = hash(format!("{}:n:one", hash("D\\u:r:p".into())));
         for (cnonce, count) in [("one", "00000001"), ("two", "00000002")] {
             let answer = session.answer_with(&credentials, "CONNECT", "h:1", cnonce);
+            let answer = String::from_utf8(answer).unwrap();
             let expected = hash(format!("{key}:n:{count}:{cnonce}:auth:{}", hash("CONNECT:h:1".into())));
             assert!(answer.contains(&expected) && answer.contains("username=\"D\\\\u\""), "{answer}");
         }
-        session.renew("m".into());
-        assert!(session.answer_with(&credentials, "CONNECT", "h:1", "three").contains("nc=00000001"));
+        session.renew(b"m".to_vec());
+        let answer = String::from_utf8(session.answer_with(&credentials, "CONNECT", "h:1", "three")).unwrap();
+        assert!(answer.contains("nc=00000001"), "{answer}");
     }
 
     #[test]
     fn c3_digest_hides_the_account_when_asked_and_writes_foreign_letters() {
         let hidden = answered("Digest realm=\"r\", nonce=\"n\", userhash=true, qop=auth", "u", "p", "C", "h:1", "c");
-        assert!(hidden.contains(&Hash::Md5.of(b"u:r")) && hidden.contains("userhash=true"), "{hidden}");
+        assert!(hidden.contains(&Hash::Md5.of(&[b"u", b"r"])) && hidden.contains("userhash=true"), "{hidden}");
         let foreign = answered("Digest realm=\"r\", nonce=\"n\", charset=UTF-8", "é", "p", "C", "h:1", "c");
         assert!(foreign.contains("username*=UTF-8''%C3%A9"), "{foreign}");
+    }
+
+    /// German and French proxies of old name their realms so.
+    #[test]
+    fn c3_digest_keeps_a_realm_in_any_encoding_as_it_came() {
+        let realm = b"Zugang f\xfcr B\xfcro \xe9t\xe9";
+        let challenge = [b"Digest realm=\"", &realm[..], b"\", nonce=\"\xe4\", opaque=\"\xf6\", qop=auth"].concat();
+        let challenge = DigestChallenge::read(&challenges(&challenge).unwrap()[0]).unwrap();
+        let password = Password::new("p");
+        let credentials = Credentials { user: "u".into(), domain: String::new(), password, basic_in_clear: false };
+        let answer = DigestSession::new(challenge).answer_with(&credentials, "CONNECT", "h:1", "c");
+        let holds = |part: &[u8]| answer.windows(part.len()).any(|window| window == part);
+        let key = hex(&Md5::digest([b"u:", &realm[..], b":p"].concat()));
+        let request = hex(&Md5::digest(b"CONNECT:h:1"));
+        let whole = [key.as_bytes(), b":\xe4:00000001:c:auth:", request.as_bytes()].concat();
+        assert!(holds(&[b"realm=\"", &realm[..], b"\""].concat()) && holds(b"opaque=\"\xf6\""));
+        assert!(holds(hex(&Md5::digest(whole)).as_bytes()), "{}", String::from_utf8_lossy(&answer));
     }
 
     #[test]
@@ -293,7 +325,7 @@ mod tests {
             "Digest realm=\"r\", nonce=\"\"",
             "Basic realm=\"r\"",
         ] {
-            assert_eq!(DigestChallenge::read(&challenges(field).unwrap()[0]), None, "{field}");
+            assert_eq!(DigestChallenge::read(&challenges(field.as_bytes()).unwrap()[0]), None, "{field}");
         }
     }
 }

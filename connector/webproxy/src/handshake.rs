@@ -171,7 +171,7 @@ impl Handshake {
         match made {
             Ok(token) => {
                 self.state = State::Token(scheme, sent.saturating_add(1));
-                Ok(self.write(Some(format!("{scheme} {}", STANDARD.encode(token)))))
+                Ok(self.write(Some(format!("{scheme} {}", STANDARD.encode(token)).into_bytes())))
             }
             Err(why) => {
                 let failure = Failure::NoToken { proxy: self.proxy.clone(), scheme, why };
@@ -330,7 +330,7 @@ impl Handshake {
         let authorization = match (&mut self.state, &self.credentials) {
             (State::Basic, Some(credentials)) => {
                 let pair = format!("{}:{}", credentials.account(), credentials.password.expose());
-                Some(format!("Basic {}", STANDARD.encode(pair)))
+                Some(format!("Basic {}", STANDARD.encode(pair)).into_bytes())
             }
             (State::Digest(session), Some(credentials)) => Some(session.answer(credentials, "CONNECT", &uri, random)),
             _ => None,
@@ -338,7 +338,7 @@ impl Handshake {
         self.write(authorization)
     }
 
-    fn write(&mut self, authorization: Option<String>) -> Action {
+    fn write(&mut self, authorization: Option<Vec<u8>>) -> Action {
         let reconnect = !std::mem::replace(&mut self.kept, true);
         Action::Send { head: request::connect(&self.target, authorization.as_deref()), reconnect }
     }

@@ -24,7 +24,7 @@ pub struct Reply {
     /// What was wrong with the first challenge that was not understood.
     pub malformed: Option<ChallengeError>,
     /// The nonce for next time (`Proxy-Authentication-Info`).
-    pub next_nonce: Option<String>,
+    pub next_nonce: Option<Vec<u8>>,
     /// Whether the connection can be used for another request; its body has been skipped.
     pub keep: bool,
 }
@@ -205,14 +205,15 @@ struct Fields {
 impl Fields {
     fn take(&mut self, name: &str, value: &[u8]) -> Result<(), ReplyError> {
         // Realms may be in any encoding; what is compared is ASCII.
-        let value = String::from_utf8_lossy(value);
+        let raw = value;
+        let value = String::from_utf8_lossy(raw);
         let has = |word: &str| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word));
         match name.to_ascii_lowercase().as_str() {
-            "proxy-authenticate" if self.reply.challenges.len() < MAX_CHALLENGES_IN_ALL => match challenges(&value) {
+            "proxy-authenticate" if self.reply.challenges.len() < MAX_CHALLENGES_IN_ALL => match challenges(raw) {
                 Ok(more) => self.reply.challenges.extend(more),
                 Err(error) => self.reply.malformed = self.reply.malformed.or(Some(error)),
             },
-            "proxy-authentication-info" => self.reply.next_nonce = challenge::info(&value, "nextnonce"),
+            "proxy-authentication-info" => self.reply.next_nonce = challenge::info(raw, "nextnonce"),
             "connection" | "proxy-connection" => {
                 self.close |= has("close");
                 self.alive |= has("keep-alive");
