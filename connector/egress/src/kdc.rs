@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use sluice_connector_webproxy::{KeytabKey, Password};
+use sluice_connector_webproxy::{KeytabKey, Password, Proxy};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -33,6 +33,13 @@ pub struct Kerberos {
     pub secret: KerberosSecret,
     /// Service principal of the proxy; `HTTP/` and the proxy's host when not named.
     pub service: Option<String>,
+}
+
+impl Kerberos {
+    /// The service principal of the ticket for `proxy`.
+    pub(crate) fn service_at(&self, proxy: &Proxy) -> String {
+        self.service.clone().unwrap_or_else(|| format!("HTTP/{}", proxy.host))
+    }
 }
 
 /// How the account proves itself.

@@ -44,6 +44,11 @@ impl Logins {
         Abilities { ntlm: true, kerberos: self.workers.is_some() && self.kerberos.is_some() }
     }
 
+    /// The service principal of the ticket for `proxy`.
+    pub(crate) fn service_at(&self, proxy: &Proxy) -> Option<String> {
+        self.kerberos.as_ref().map(|kerberos| kerberos.service_at(proxy))
+    }
+
     /// The next token for `proxy`, to its `challenge`; without one the first.
     pub(crate) async fn token(
         &self,
@@ -79,7 +84,7 @@ impl Logins {
             KerberosSecret::Password(password) => Secret::Password(Zeroizing::new(password.expose().to_owned())),
             KerberosSecret::Key(key) => Secret::Key { kind: key.kind, key: key.key.clone() },
         };
-        let service = kerberos.service.clone().unwrap_or_else(|| format!("HTTP/{}", proxy.host));
+        let service = kerberos.service_at(proxy);
         let (name, realm) = (kerberos.name.clone(), kerberos.realm.clone());
         let ask = Ask::Login(Login { name, realm, secret, service, workstation: self.workstation.clone() });
         let carrier = Carrier(Kdcs { resolver: &self.resolver, kerberos, last: &self.last_kdc });

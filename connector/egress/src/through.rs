@@ -35,6 +35,9 @@ impl Passage<'_> {
         let abilities = self.logins.map(Logins::abilities).unwrap_or_default();
         let credentials = self.credentials.cloned();
         let mut handshake = Handshake::new(self.proxy.clone(), self.target.clone(), credentials, abilities, memory);
+        if let Some(service) = self.logins.and_then(|logins| logins.service_at(self.proxy)) {
+            handshake = handshake.with_service(service);
+        }
         let mut io = self.connect().await?;
         let mut action = handshake.start(random());
         loop {

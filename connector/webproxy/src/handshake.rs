@@ -6,6 +6,7 @@
 //! would lock accounts and let a man in the middle ask for it in clear.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use zeroize::Zeroizing;
 
 use crate::{
     challenge::Challenge,
@@ -15,7 +16,7 @@ use crate::{
     memory::Memory,
     place::{Proxy, Target},
     reply::Reply,
-    request,
+    request::Head,
 };
 
 /// Which tokens the shell can have made.
@@ -33,7 +34,7 @@ pub enum Action {
     /// Write these bytes, read one [`Reply`], give it to [`Handshake::replied`].
     Send {
         /// The request.
-        head: Vec<u8>,
+        head: Head,
         /// Make a new connection to the proxy first.
         reconnect: bool,
     },
@@ -55,6 +56,8 @@ pub struct Handshake {
     target: Target,
     credentials: Option<Credentials>,
     abilities: Abilities,
+    /// The Kerberos ticket's service principal.
+    service: String,
     state: State,
     /// Whether the connection in use can take another request.
     kept: bool,
@@ -88,12 +91,19 @@ impl Handshake {
             Memory::Token(scheme) => State::Token(scheme, 0),
             Memory::Nothing => State::Bare,
         };
+        let service = format!("HTTP/{}", proxy.host);
         let mut handshake =
-            Self { proxy, target, credentials, abilities, state, kept: true, failed: Vec::new(), rounds: 0 };
+            Self { proxy, target, credentials, abilities, service, state, kept: true, failed: Vec::new(), rounds: 0 };
         if !handshake.remembered_is_possible() {
             handshake.state = State::Bare;
         }
         handshake
+    }
+
+    /// Names the service principal of the Kerberos ticket, when it is not `HTTP/` and the proxy's host.
+    #[must_use]
+    pub fn with_service(self, service: String) -> Self {
+        Self { service, ..self }
     }
 
     /// The first thing to do. `random` must never be used twice.
@@ -171,7 +181,7 @@ impl Handshake {
         match made {
             Ok(token) => {
                 self.state = State::Token(scheme, sent.saturating_add(1));
-                Ok(self.write(Some(format!("{scheme} {}", STANDARD.encode(token)).into_bytes())))
+                Ok(self.write(Some(login(scheme, &token))))
             }
             Err(why) => {
                 let failure = Failure::NoToken { proxy: self.proxy.clone(), scheme, why };
@@ -262,7 +272,7 @@ impl Handshake {
 
     fn rejected(&mut self, scheme: Scheme, sent: u32) -> Result<(), Failure> {
         if scheme == Scheme::Negotiate {
-            let service = format!("HTTP/{}", self.proxy.host);
+            let service = self.service.clone();
             self.failed.push((scheme, Failure::TicketRefused { proxy: self.proxy.clone(), service }));
         } else if sent > 1 {
             return Err(self.wrong_login(scheme));
@@ -329,18 +339,21 @@ impl Handshake {
         let uri = self.target.to_string();
         let authorization = match (&mut self.state, &self.credentials) {
             (State::Basic, Some(credentials)) => {
-                let pair = format!("{}:{}", credentials.account(), credentials.password.expose());
-                Some(format!("Basic {}", STANDARD.encode(pair)).into_bytes())
+                let account = credentials.account();
+                let pair = [account.as_bytes(), b":", credentials.password.expose().as_bytes()].concat();
+                Some(login(Scheme::Basic, &Zeroizing::new(pair)))
             }
-            (State::Digest(session), Some(credentials)) => Some(session.answer(credentials, "CONNECT", &uri, random)),
+            (State::Digest(session), Some(credentials)) => {
+                Some(Zeroizing::new(session.answer(credentials, "CONNECT", &uri, random)))
+            }
             _ => None,
         };
         self.write(authorization)
     }
 
-    fn write(&mut self, authorization: Option<Vec<u8>>) -> Action {
+    fn write(&mut self, authorization: Option<Zeroizing<Vec<u8>>>) -> Action {
         let reconnect = !std::mem::replace(&mut self.kept, true);
-        Action::Send { head: request::connect(&self.target, authorization.as_deref()), reconnect }
+        Action::Send { head: Head::connect(&self.target, authorization.as_deref().map(Vec::as_slice)), reconnect }
     }
 
     fn refusal(&self, reply: &Reply) -> Failure {
@@ -354,6 +367,12 @@ impl Handshake {
             _ => Failure::Refused { proxy, target, status, reason },
         }
     }
+}
+
+/// What is shown of a scheme that carries base64.
+fn login(scheme: Scheme, token: &[u8]) -> Zeroizing<Vec<u8>> {
+    let token = Zeroizing::new(STANDARD.encode(token));
+    Zeroizing::new([scheme.to_string().as_bytes(), b" ", token.as_bytes()].concat())
 }
 
 fn strongest_digest(challenges: &[Challenge]) -> Option<DigestChallenge> {

@@ -40,4 +40,5 @@ pub use pac::{PacError, pac_result};
 pub use place::{Proxy, ProxyError, Target, TargetError};
 pub use refused::Refused;
 pub use reply::{MAX_HEAD, MAX_SKIPPED, Reply, ReplyError, ReplyReader};
+pub use request::Head;
 pub use spnego::spnego_first;
