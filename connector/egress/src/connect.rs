@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     net::SocketAddr,
+    str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -25,7 +26,7 @@ use crate::{
     script::{PacSource, Script},
     through::Passage,
     tls::Trust,
-    worker::Workers,
+    worker::{Staff, Workers},
 };
 
 /// Everything the way out depends on.
@@ -41,7 +42,8 @@ pub struct Setup {
     pub pac: Option<PacSource>,
     /// Whom to believe at `https://` proxies and URLs.
     pub trust: Trust,
-    /// Networks that [`Guard::Gateways`] lets pass besides public addresses.
+    /// Networks that [`Guard::Gateways`] lets pass besides public addresses, and a fetched script's proxies besides
+    /// public and private ones.
     pub gateway_networks: Vec<IpNetwork>,
     /// What NTLM and Kerberos call this machine.
     pub workstation: String,
@@ -129,6 +131,8 @@ struct Inner {
     rules: Settings,
     credentials: Option<Credentials>,
     guard: DialGuard,
+    /// Before proxies that a fetched script names.
+    proxy_guard: Option<DialGuard>,
     resolver: Resolver,
     tls: Arc<ClientConfig>,
     logins: Logins,
@@ -155,6 +159,12 @@ impl Egress {
     pub fn new(setup: Setup, workers: Option<Arc<dyn Workers>>) -> anyhow::Result<Self> {
         let Setup { rules, credentials, kerberos, pac, trust, gateway_networks, workstation } = setup;
         let (resolver, tls) = (Resolver::default(), trust.client()?);
+        let proxy_guard = match &pac {
+            Some(PacSource::Url { .. }) => Some(DialGuard::new(everywhere()?.chain(gateway_networks.iter().copied()))),
+            // The operator's own.
+            Some(PacSource::Text(_)) | None => None,
+        };
+        let workers = workers.map(Staff::new);
         let script = match (pac, &workers) {
             (Some(source), Some(workers)) => Some(Script::new(source, workers.clone(), resolver.clone(), tls.clone())?),
             (Some(_), None) => anyhow::bail!("a PAC script needs worker processes"),
@@ -164,7 +174,19 @@ impl Egress {
         let logins = Logins::new(workers, resolver.clone(), kerberos, workstation);
         let guard = DialGuard::new(gateway_networks);
         let (known, turn, began) = (Mutex::default(), tokio::sync::Mutex::default(), Instant::now());
-        Ok(Self(Arc::new(Inner { rules, credentials, guard, resolver, tls, logins, script, known, turn, began })))
+        Ok(Self(Arc::new(Inner {
+            rules,
+            credentials,
+            guard,
+            proxy_guard,
+            resolver,
+            tls,
+            logins,
+            script,
+            known,
+            turn,
+            began,
+        })))
     }
 
     /// A connection to `host` (a name or an address, without brackets) and `port` before `deadline`.
@@ -283,6 +305,7 @@ impl Inner {
             logins: may_log_in.then_some(&self.logins),
             resolver: &self.resolver,
             tls: &self.tls,
+            guard: self.proxy_guard.as_ref(),
             deadline,
         };
         let memory = self.known().memory.get(proxy).cloned().unwrap_or_default();
@@ -338,6 +361,12 @@ impl Inner {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Every network: enough for private addresses, and for no others that must be named (the guard wants those by
+/// themselves).
+fn everywhere() -> anyhow::Result<impl Iterator<Item = IpNetwork>> {
+    Ok([IpNetwork::from_str("0.0.0.0/0")?, IpNetwork::from_str("::/0")?].into_iter())
 }
 
 /// Most proxies about which something is remembered.

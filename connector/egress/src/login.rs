@@ -1,7 +1,7 @@
 //! Making the tokens of NTLM, and having those of Kerberos made by a worker.
 
 use std::{
-    sync::{Arc, atomic::AtomicUsize},
+    sync::atomic::AtomicUsize,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,13 +12,13 @@ use zeroize::Zeroizing;
 use crate::{
     dial::Resolver,
     kdc::{Kdcs, Kerberos, KerberosSecret},
-    worker::{Answer, Ask, Done, Help, Job, Kind, Login, Secret, Workers},
+    worker::{Answer, Ask, Done, Help, Kind, Login, Secret, Staff},
 };
 
 /// What logins by token need.
 #[derive(Debug)]
 pub(crate) struct Logins {
-    workers: Option<Arc<dyn Workers>>,
+    workers: Option<Staff>,
     resolver: Resolver,
     kerberos: Option<Kerberos>,
     workstation: String,
@@ -30,7 +30,7 @@ pub(crate) struct Logins {
 
 impl Logins {
     pub(crate) fn new(
-        workers: Option<Arc<dyn Workers>>,
+        workers: Option<Staff>,
         resolver: Resolver,
         kerberos: Option<Kerberos>,
         workstation: String,
@@ -88,8 +88,8 @@ impl Logins {
         let (name, realm) = (kerberos.name.clone(), kerberos.realm.clone());
         let ask = Ask::Login(Login { name, realm, secret, service, workstation: self.workstation.clone() });
         let carrier = Carrier(Kdcs { resolver: &self.resolver, kerberos, last: &self.last_kdc });
-        let mut job =
-            Job::start(workers.as_ref(), Kind::Login).map_err(|error| format!("no worker process: {error}"))?;
+        let job = workers.start(Kind::Login).await;
+        let mut job = job.map_err(|error| format!("no worker process: {error}"))?;
         match job.ask(&ask, &carrier).await? {
             Done::Token(token) => {
                 refused.forget(&kerberos.realm);

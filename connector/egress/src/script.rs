@@ -2,8 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    sync::{Arc, Mutex, PoisonError},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -20,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use crate::{
     connected::Io,
     dial::{self, Resolver},
-    worker::{Answer, Ask, Done, Help, Job, Kind, MAX_SCRIPT, Workers},
+    worker::{Answer, Ask, Done, Help, Kind, MAX_SCRIPT, Staff},
 };
 
 /// Where the script is.
@@ -41,18 +44,40 @@ pub enum PacSource {
 #[derive(Debug)]
 pub(crate) struct Script {
     pub(crate) source: PacSource,
-    pub(crate) workers: Arc<dyn Workers>,
+    pub(crate) workers: Staff,
     pub(crate) resolver: Resolver,
     pub(crate) tls: Arc<ClientConfig>,
-    /// The fetched text and when to fetch it again. Held while fetching, so that one fetch serves all who wait.
-    fetched: tokio::sync::Mutex<Option<(String, Instant)>>,
-    answers: Mutex<BTreeMap<Target, (String, Instant)>>,
+    /// The fetched text, or why there is none. Held while fetching, so that one fetch serves all who wait.
+    fetched: tokio::sync::Mutex<Option<Until<Result<String, String>>>>,
+    answers: Mutex<BTreeMap<Target, Arc<Slot>>>,
+}
+
+/// The answer for one target. Held while evaluating, so that one evaluation serves all who wait.
+type Slot = tokio::sync::Mutex<Option<Until<Said>>>;
+/// The ways, and the script's words for people; or why there are none.
+type Said = Result<(Vec<Way>, String), String>;
+
+/// What is good for a while.
+#[derive(Debug)]
+struct Until<T> {
+    what: T,
+    end: Instant,
+}
+
+impl<T> Until<T> {
+    fn new(what: T, time: Duration) -> Self {
+        Self { what, end: Instant::now() + time }
+    }
+
+    fn is_good(&self) -> bool {
+        Instant::now() < self.end
+    }
 }
 
 impl Script {
     pub(crate) fn new(
         source: PacSource,
-        workers: Arc<dyn Workers>,
+        workers: Staff,
         resolver: Resolver,
         tls: Arc<ClientConfig>,
     ) -> anyhow::Result<Self> {
@@ -66,26 +91,44 @@ impl Script {
     }
 
     /// What the script returns for `target`: its ways, and the text for people.
-    pub(crate) async fn ways(&self, target: &Target) -> Result<(Vec<Way>, String), String> {
-        let text = match self.remembered(target) {
-            Some(text) => text,
-            None => {
-                let text = self.evaluate(target).await?;
-                self.remember(target, &text);
-                text
-            }
-        };
-        let ways = pac_result(&text).map_err(|error| error.to_string())?;
-        Ok((ways, text.chars().filter(|c| !c.is_control()).take(200).collect()))
+    pub(crate) async fn ways(&self, target: &Target) -> Said {
+        let slot = self.slot(target);
+        let mut held = slot.lock().await;
+        if let Some(said) = held.as_ref().filter(|said| said.is_good()) {
+            return said.what.clone();
+        }
+        let said = self.evaluate(target).await.and_then(|text| {
+            let ways = pac_result(&text).map_err(|error| error.to_string())?;
+            Ok((ways, text.chars().filter(|c| !c.is_control()).take(200).collect()))
+        });
+        *held = Some(Until::new(said.clone(), if said.is_ok() { ANSWER_TIME } else { FAILURE_TIME }));
+        said
+    }
+
+    fn slot(&self, target: &Target) -> Arc<Slot> {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = answers.get(target) {
+            return slot.clone();
+        }
+        if answers.len() >= MAX_ANSWERS {
+            let good = |slot: &Slot| slot.try_lock().map_or(true, |said| said.as_ref().is_some_and(Until::is_good));
+            answers.retain(|_, slot| Arc::strong_count(slot) > 1 || good(slot));
+        }
+        let slot = Arc::<Slot>::default();
+        if answers.len() < MAX_ANSWERS {
+            answers.insert(target.clone(), slot.clone());
+        }
+        slot
     }
 
     async fn evaluate(&self, target: &Target) -> Result<String, String> {
-        let script = self.text().await.map_err(|error| format!("{error:#}"))?;
+        let script = self.text().await?;
         let host = target.host().to_owned();
         let url = format!("https://{target}/").replace(":443/", "/");
-        let mut job = Job::start(self.workers.as_ref(), Kind::Pac)
-            .map_err(|error| format!("no worker process for the PAC script: {error}"))?;
-        match job.ask(&Ask::Pac { script, url, host, mine: own_address() }, self).await {
+        let job = self.workers.start(Kind::Pac).await;
+        let mut job = job.map_err(|error| format!("no worker process for the PAC script: {error}"))?;
+        let names = Names { script: self, asked: AtomicUsize::new(0) };
+        match job.ask(&Ask::Pac { script, url, host, mine: own_address() }, &names).await {
             Ok(Done::Text(text)) => Ok(text),
             Ok(_) => Err("the PAC worker answered something else".to_owned()),
             Err(why) => Err(format!("the PAC script fails: {why}")),
@@ -99,30 +142,28 @@ impl Script {
         found.iter().find(|address| address.is_ipv4()).map(IpAddr::to_string)
     }
 
-    async fn text(&self) -> anyhow::Result<String> {
-        let PacSource::Url { url, refresh } = &self.source else {
-            let PacSource::Text(text) = &self.source else { bail!("no script") };
-            return Ok(text.clone());
+    async fn text(&self) -> Result<String, String> {
+        let (url, refresh) = match &self.source {
+            PacSource::Text(text) => return Ok(text.clone()),
+            PacSource::Url { url, refresh } => (url, *refresh),
         };
         let mut fetched = self.fetched.lock().await;
-        if let Some((text, until)) = fetched.as_ref()
-            && Instant::now() < *until
-        {
-            return Ok(text.clone());
+        if let Some(known) = fetched.as_ref().filter(|known| known.is_good()) {
+            return known.what.clone();
         }
         let found = timeout(FETCH_TIME, self.fetch(url)).await.context("it takes too long").and_then(|found| found);
-        match (found, fetched.as_mut()) {
-            (Ok(text), _) => {
-                *fetched = Some((text.clone(), Instant::now() + *refresh));
-                Ok(text)
-            }
-            (Err(error), Some((text, until))) => {
+        let last = fetched.take().and_then(|known| known.what.ok());
+        let known = match (found, last) {
+            (Ok(text), _) => Until::new(Ok(text), refresh),
+            (Err(error), Some(last)) => {
                 tracing::warn!(%url, "the PAC script cannot be fetched again: {error:#}; the last one stays in use");
-                *until = Instant::now() + RETRY;
-                Ok(text.clone())
+                Until::new(Ok(last), RETRY)
             }
-            (Err(error), None) => Err(error.context(format!("the PAC script at {url} cannot be fetched"))),
-        }
+            (Err(error), None) => {
+                Until::new(Err(format!("the PAC script at {url} cannot be fetched: {error:#}")), FAILURE_TIME)
+            }
+        };
+        fetched.insert(known).what.clone()
     }
 
     async fn fetch(&self, url: &str) -> anyhow::Result<String> {
@@ -150,26 +191,20 @@ impl Script {
         let body = body.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
-
-    fn remembered(&self, target: &Target) -> Option<String> {
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.get(target).filter(|(_, until)| Instant::now() < *until).map(|(text, _)| text.clone())
-    }
-
-    fn remember(&self, target: &Target, text: &str) {
-        let now = Instant::now();
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.retain(|_, (_, until)| now < *until);
-        if answers.len() < MAX_ANSWERS {
-            answers.insert(target.clone(), (text.to_owned(), now + ANSWER_TIME));
-        }
-    }
 }
 
-impl Help for Script {
+/// Looks names up for one evaluation.
+struct Names<'a> {
+    script: &'a Script,
+    asked: AtomicUsize,
+}
+
+impl Help for Names<'_> {
     async fn help(&self, asked: &Answer) -> Option<Ask> {
         match asked {
-            Answer::Resolve(name) => Some(Ask::Address(self.address(name).await)),
+            // Beyond its share every name is unknown. Counted here: who asks runs what a stranger wrote.
+            Answer::Resolve(_) if self.asked.fetch_add(1, Relaxed) >= MAX_NAMES => Some(Ask::Address(None)),
+            Answer::Resolve(name) => Some(Ask::Address(self.script.address(name).await)),
             _ => None,
         }
     }
@@ -191,17 +226,27 @@ fn place(url: &str) -> anyhow::Result<(Uri, Target, bool)> {
     Ok((uri, target, tls))
 }
 
-/// The address by which this machine goes out. Connecting a UDP socket sends nothing.
+/// The address by which this machine goes out: of IPv4 if it has one, as scripts expect.
 fn own_address() -> String {
-    let found = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        socket.local_addr()
-    });
-    found.map_or_else(|_| Ipv4Addr::LOCALHOST.to_string(), |at| at.ip().to_string())
+    let places =
+        [IpAddr::from(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
+    places.into_iter().find_map(leaving_for).unwrap_or(IpAddr::from(Ipv4Addr::LOCALHOST)).to_string()
 }
 
-/// A whole fetch of the script.
-const FETCH_TIME: Duration = Duration::from_secs(10);
+/// The address by which this machine would reach `place`. Connecting a UDP socket sends nothing.
+fn leaving_for(place: IpAddr) -> Option<IpAddr> {
+    let any = if place.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { IpAddr::from(Ipv6Addr::UNSPECIFIED) };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((place, 9)).ok()?;
+    socket.local_addr().ok().map(|at| at.ip())
+}
+
+/// A whole fetch of the script; less than a connection may take, so that what came of it is remembered.
+const FETCH_TIME: Duration = Duration::from_secs(5);
+/// How long a failure is answered without trying again.
+const FAILURE_TIME: Duration = Duration::from_secs(5);
+/// Most names that one evaluation may ask for.
+const MAX_NAMES: usize = 64;
 /// How long after a failed fetch the next one is tried.
 const RETRY: Duration = Duration::from_secs(60);
 /// How long a script's answer for one target is good: it may look at clock and addresses.
@@ -210,3 +255,17 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 const MAX_ANSWERS: usize = 256;
 /// Longest head of the answer to a fetch, bytes.
 const MAX_HEAD: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn c3_a_machine_without_ipv4_has_an_address_too() {
+        let loopback = IpAddr::from(Ipv6Addr::LOCALHOST);
+        assert_eq!(leaving_for(loopback), Some(loopback));
+        assert!(own_address().parse::<IpAddr>().is_ok_and(|own| !own.is_unspecified()));
+    }
+}

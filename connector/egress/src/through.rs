@@ -6,6 +6,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use sluice_connector_webproxy::{
     Action, Credentials, Failure, Handshake, Memory, Proxy, Reply, ReplyError, ReplyReader, Scheme, Target,
 };
+use sluice_node_reach::{DialGuard, NotPermitted};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, timeout_at},
@@ -26,6 +27,8 @@ pub(crate) struct Passage<'a> {
     pub(crate) logins: Option<&'a Logins>,
     pub(crate) resolver: &'a Resolver,
     pub(crate) tls: &'a Arc<ClientConfig>,
+    /// Stands before a proxy that a script from the network names.
+    pub(crate) guard: Option<&'a DialGuard>,
     pub(crate) deadline: Instant,
 }
 
@@ -72,7 +75,14 @@ impl Passage<'_> {
         let failed = |why: String| Failure::NotConnected { proxy: proxy(), why };
         let found = timeout_at(self.deadline, self.resolver.resolve(&self.proxy.host)).await;
         let Ok(Ok(addresses)) = found else { return Err(Failure::Unresolved { proxy: proxy() }) };
-        let addresses: Vec<SocketAddr> = addresses.into_iter().map(|at| SocketAddr::new(at, self.proxy.port)).collect();
+        let addresses: Vec<SocketAddr> = match self.guard {
+            None => addresses.into_iter().map(|at| SocketAddr::new(at, self.proxy.port)).collect(),
+            Some(guard) => {
+                let permitted = guard.permit(&addresses, self.proxy.port);
+                let refused = |why: NotPermitted| Failure::NotPermitted { proxy: proxy(), why: why.to_string() };
+                permitted.map_err(refused)?.addresses().to_vec()
+            }
+        };
         let tcp = dial::connect(&addresses, self.deadline).await.map_err(|error| failed(in_words(&error)))?;
         if !self.proxy.tls {
             return Ok(Io::Tcp(tcp));

@@ -11,13 +11,98 @@ use std::{
     time::Duration,
 };
 
-use sluice_connector_egress::{Egress, Guard, PacSource, Setup};
+use sluice_connector_egress::{
+    Egress, Guard, PacSource, Setup,
+    worker::{Kind, Workers},
+};
 use sluice_connector_webproxy::{Settings, Source, Way};
 use world::{Echo, Threads, free_port, passes, played, request, say};
 
 fn egress(source: PacSource) -> Egress {
     let rules = Settings { source: Source::Pac, ..Settings::default() };
-    Egress::new(Setup { rules, pac: Some(source), ..Setup::default() }, Some(Arc::new(Threads))).unwrap()
+    let gateway_networks = vec!["127.0.0.0/8".parse().unwrap()];
+    Egress::new(Setup { rules, pac: Some(source), gateway_networks, ..Setup::default() }, Some(Arc::new(Threads)))
+        .unwrap()
+}
+
+/// Serves the script `body` for as long as the test runs.
+fn served(body: String, fetches: Arc<AtomicUsize>) -> String {
+    let server = played(move |stream| {
+        request(stream);
+        fetches.fetch_add(1, Ordering::SeqCst);
+        say(stream, &format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    });
+    format!("http://{}:{}/", server.host, server.port)
+}
+
+#[tokio::test]
+async fn c3_a_fetched_script_leads_neither_to_this_machine_nor_to_its_cloud() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let inside = played(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    for (place, kind) in [
+        (format!("127.0.0.1:{}", inside.port), "this machine itself"),
+        (format!("localhost:{}", inside.port), "this machine itself"),
+        ("169.254.169.254:80".to_owned(), "metadata"),
+        ("[fe80::1]:80".to_owned(), "link-local"),
+    ] {
+        let body = format!("function FindProxyForURL() {{ return 'PROXY {place}'; }}");
+        let url = served(body, Arc::default());
+        let rules = Settings { source: Source::Pac, ..Settings::default() };
+        let pac = Some(PacSource::Url { url, refresh: Duration::from_secs(60) });
+        let egress = Egress::new(Setup { rules, pac, ..Setup::default() }, Some(Arc::new(Threads))).unwrap();
+        let why = world::refused(&egress, &Echo::start()).await;
+        assert!(why.contains("may not be dialled") && why.contains(kind), "{place}: {why}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn c3_a_script_is_evaluated_once_for_all_who_wait_and_so_is_its_failure() {
+    /// Counts the workers, and lets no more live at a time than there may.
+    #[derive(Debug, Default)]
+    struct Counted(AtomicUsize);
+    impl Workers for Counted {
+        fn start(&self, kind: Kind) -> std::io::Result<std::os::unix::net::UnixStream> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Threads.start(kind)
+        }
+    }
+    let with = |source| {
+        let (workers, rules) = (Arc::new(Counted::default()), Settings { source: Source::Pac, ..Settings::default() });
+        let setup = Setup { rules, pac: Some(source), ..Setup::default() };
+        (Egress::new(setup, Some(workers.clone())).unwrap(), workers)
+    };
+    let (egress, workers) = with(PacSource::Text("function FindProxyForURL() { return 'DIRECT'; }".into()));
+    // As the lanes to many gateways ask when the connector starts.
+    let many: Vec<String> = (0..20).flat_map(|n| std::iter::repeat_n(format!("gw-{n}.test"), 3)).collect();
+    let asked = futures::future::join_all(many.iter().map(|host| egress.explain(host, 443))).await;
+    assert!(asked.iter().all(Result::is_ok), "{asked:?}");
+    assert_eq!(workers.0.load(Ordering::SeqCst), 20);
+
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let count = fetches.clone();
+    let broken = played(move |stream| {
+        request(stream);
+        count.fetch_add(1, Ordering::SeqCst);
+        say(stream, "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+    });
+    let url = format!("http://{}:{}/", broken.host, broken.port);
+    let (egress, _) = with(PacSource::Url { url, refresh: Duration::from_secs(60) });
+    let asked = futures::future::join_all(many.iter().map(|host| egress.explain(host, 443))).await;
+    assert!(asked.iter().all(|asked| asked.as_ref().is_err_and(|why| why.to_string().contains("500"))), "{asked:?}");
+    assert_eq!(fetches.load(Ordering::SeqCst), 1);
+
+    // What is remembered is what was read, and that is bounded.
+    let (egress, workers) =
+        with(PacSource::Text("function FindProxyForURL() { return 'DIRECT;'.repeat(100000); }".into()));
+    for _ in 0..2 {
+        let why = egress.explain("gw.test", 443).await.unwrap_err().to_string();
+        assert!(why.contains("more than 4096 bytes"), "{why}");
+    }
+    assert_eq!(workers.0.load(Ordering::SeqCst), 1);
 }
 
 /// What a script returns whose body is `body`, as a text.

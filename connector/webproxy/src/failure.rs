@@ -212,6 +212,14 @@ pub enum Failure {
         /// Which proxy.
         proxy: Proxy,
     },
+    /// The dial guard: a script from the network must not lead us to this machine or its cloud.
+    #[error("the PAC script names the web proxy {proxy}, which may not be dialled: {why} (gateway_networks)")]
+    NotPermitted {
+        /// Which proxy.
+        proxy: Proxy,
+        /// What the guard says.
+        why: String,
+    },
     /// TCP to the proxy.
     #[error("cannot connect to the web proxy {proxy}: {why}")]
     NotConnected {
@@ -254,6 +262,7 @@ impl Failure {
         matches!(
             self,
             Self::Unresolved { .. }
+                | Self::NotPermitted { .. }
                 | Self::NotConnected { .. }
                 | Self::ProxyTls { .. }
                 | Self::Silent { .. }

@@ -18,7 +18,7 @@ use nix::{
 };
 
 pub(crate) use frame::{Answer, Ask, Login, MAX_SCRIPT, Secret};
-pub(crate) use parent::{Done, Help, Job};
+pub(crate) use parent::{Done, Help, Staff};
 pub use spawn::{Spawner, serve_spawner};
 
 /// What a worker does.
@@ -82,6 +82,8 @@ pub fn bound_worker() -> nix::Result<()> {
     Ok(())
 }
 
+/// Most workers at a time.
+const MAX_WORKERS: usize = 8;
 /// Address space of a worker, mebibytes. A started binary alone maps some hundred.
 const MEMORY_MIB: u64 = 2048;
 /// Processor time of a worker, seconds.

@@ -11,8 +11,6 @@ use super::{
 
 /// The functions that scripts expect.
 const FUNCTIONS: &str = include_str!("functions.js");
-/// Most names one evaluation may ask for.
-const MAX_NAMES: u32 = 64;
 
 pub(super) fn work(mut socket: UnixStream, confine: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let runtime = Runtime::new()?;
@@ -45,16 +43,8 @@ pub(super) fn work(mut socket: UnixStream, confine: impl FnOnce() -> anyhow::Res
 
 /// Gives the script what it may know of the world.
 fn provide(js: &Ctx<'_>, socket: &Rc<RefCell<UnixStream>>, mine: String) -> rquickjs::Result<()> {
-    let asked = RefCell::new(0_u32);
     let socket = socket.clone();
-    let resolve = move |name: String| -> Option<String> {
-        let mut asked = asked.borrow_mut();
-        *asked = asked.saturating_add(1);
-        if *asked > MAX_NAMES {
-            return None;
-        }
-        resolved(&mut socket.borrow_mut(), name).ok().flatten()
-    };
+    let resolve = move |name: String| -> Option<String> { resolved(&mut socket.borrow_mut(), name).ok().flatten() };
     js.globals().set("__resolve", Function::new(js.clone(), resolve)?)?;
     js.globals().set("__mine", Function::new(js.clone(), move || mine.clone())?)?;
     js.eval::<(), _>(FUNCTIONS)

@@ -1,17 +1,18 @@
 //! The connector's end of a worker's socket.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use zeroize::Zeroizing;
 
 use super::{
-    Kind, Workers,
+    Kind, MAX_WORKERS, Workers,
     frame::{self, Answer, Ask},
 };
 
@@ -21,19 +22,34 @@ pub(crate) trait Help: Sync {
     fn help(&self, asked: &Answer) -> impl Future<Output = Option<Ask>> + Send;
 }
 
+/// Workers, so many at a time.
+#[derive(Clone, Debug)]
+pub(crate) struct Staff {
+    workers: Arc<dyn Workers>,
+    room: Arc<Semaphore>,
+}
+
+impl Staff {
+    pub(crate) fn new(workers: Arc<dyn Workers>) -> Self {
+        Self { workers, room: Arc::new(Semaphore::new(MAX_WORKERS)) }
+    }
+
+    /// Starts a worker, as soon as there is room for it.
+    pub(crate) async fn start(&self, kind: Kind) -> io::Result<Job> {
+        let room = self.room.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let socket = self.workers.start(kind)?;
+        socket.set_nonblocking(true)?;
+        Ok(Job { socket: UnixStream::from_std(socket)?, _room: room })
+    }
+}
+
 /// One worker at work. Dropping it ends the worker.
 pub(crate) struct Job {
     socket: UnixStream,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Job {
-    /// Starts a worker.
-    pub(crate) fn start(workers: &dyn Workers, kind: Kind) -> io::Result<Self> {
-        let socket = workers.start(kind)?;
-        socket.set_nonblocking(true)?;
-        Ok(Self { socket: UnixStream::from_std(socket)? })
-    }
-
     /// Asks the worker, and has what it asks meanwhile answered by `helper`.
     ///
     /// # Errors
@@ -63,7 +79,8 @@ impl Job {
             Ok(Ok(Done::Failed(why))) => Err(why),
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err("its process was ended: it wanted more memory or time than it may have".to_owned())
+                Err("its process was ended: it could not be confined, or wanted more memory or time than it may have"
+                    .to_owned())
             }
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("it took more than {} s", PATIENCE.as_secs())),

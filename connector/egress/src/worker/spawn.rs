@@ -23,10 +23,10 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 
-use super::{Kind, Workers};
+use super::{Kind, MAX_WORKERS, Workers};
 
-/// Most workers at a time.
-const MAX_WORKERS: usize = 8;
+/// Most processes at a time: the connector holds itself to [`MAX_WORKERS`], and as many may still be ending.
+const MAX_PROCESSES: usize = 2 * MAX_WORKERS;
 
 /// The connector's hold on the process that starts workers. Dropping it ends that process, and its workers with it.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Workers for Spawner {
 pub fn serve_spawner(control: &UnixStream, start: impl Fn(Kind, OwnedFd) -> io::Result<Child>) -> io::Result<()> {
     let running = Arc::new(AtomicUsize::new(0));
     while let Some((kind, socket)) = receive(control)? {
-        if running.load(Ordering::SeqCst) >= MAX_WORKERS {
+        if running.load(Ordering::SeqCst) >= MAX_PROCESSES {
             // The connector sees its end close.
             continue;
         }
