@@ -26,7 +26,8 @@ pub(super) enum ExceptionDo {
         #[arg(long)]
         limit: Option<usize>,
     },
-    /// End an exception now; running streams that need it are cut
+    /// End an exception now. Connectors cut running streams that need it (where you hold the policy key: once you have
+    /// signed)
     Remove {
         id: ResourceId,
         #[arg(long)]

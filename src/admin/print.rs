@@ -20,7 +20,22 @@ pub(super) fn answer(call: &Call, answer: &Value, json: bool) -> anyhow::Result<
         return out(&format!("written to {}\n", path.display()));
     }
     let text = if json { format!("{}\n", serde_json::to_string_pretty(answer)?) } else { shown(&call.show, answer) };
-    out(&text)
+    out(&text)?;
+    if !json {
+        // Not part of what was asked for, so that scripts read the same with and without.
+        let mut stderr = std::io::stderr().lock();
+        notes(answer).iter().try_for_each(|note| writeln!(stderr, "{note}")).context("standard error is closed")?;
+    }
+    Ok(())
+}
+
+/// What must be known beside the answer.
+fn notes(answer: &Value) -> Vec<String> {
+    let waits = answer.get("waits").filter(|waits| waits.is_string());
+    let connectors = answer.get("connectors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let partly = connectors.iter().filter(|one| one.get("words").is_some_and(Value::is_string));
+    let partly = partly.map(|one| format!("{}: {}", cell(one.get("connector")), cell(one.get("words"))));
+    waits.map(|waits| cell(Some(waits))).into_iter().chain(partly).collect()
 }
 
 fn shown(show: &Show, answer: &Value) -> String {

@@ -16,7 +16,8 @@ pub(super) enum ResourceDo {
     Add(Box<NewResource>),
     /// Replace a resource: say all of it again
     Change(Box<NewResource>),
-    /// Remove a resource that no app and no integration names; running streams that need it are cut
+    /// Remove a resource that no app and no integration names. Connectors cut running streams that need it (where you hold
+    /// the policy key: once you have signed)
     Remove {
         id: ResourceId,
         #[arg(long)]
@@ -112,7 +113,7 @@ impl NewResource {
         let ports = self.ports.map(|ports| ports.to_string());
         let times = self.times.iter().map(ToString::to_string).collect();
         let target = target.to_string();
-        Ok(ResourceView { id, site, target, networks, for_users, for_control, class, hosts, ports, times })
+        Ok(ResourceView { id, site, target, networks, for_users, for_control, class, hosts, ports, times, waits: None })
     }
 }
 

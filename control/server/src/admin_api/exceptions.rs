@@ -1,6 +1,6 @@
 //! Exceptions: permissions that end by themselves within a day.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 use serde_json::json;
 use sluice_connector_wire::{CONTROL, MAX_EXCEPTION, Target};
 use sluice_control_domain::{ChangeSet, ExceptionRecord, NodeRecord, ResourceRecord};
@@ -9,7 +9,7 @@ use sluice_node_identity::{ResourceId, Role, TenantId};
 use super::{
     AdminState, ApiError, Caller, auth,
     extract::{Body, Path, Query},
-    model::{AddException, ExceptionView, Page, Paging, check_label, created},
+    model::{AddException, ExceptionView, Page, Paging, Waits, check_label, created},
     resources::{MAX_NETWORKS, parse_target, require_site},
 };
 
@@ -35,7 +35,8 @@ fn check(request: &AddException) -> Result<Target, ApiError> {
     parse_target(&request.target)
 }
 
-/// Add an exception: connectors hear of it at once, and end it themselves.
+/// Add an exception: connectors hear of it at once (with a policy key of the customer: once he has signed), and end it
+/// themselves.
 #[utoipa::path(post, path = "/api/v1/tenants/{tenant}/exceptions", tag = "exceptions",
     params(("tenant" = String, Path)), request_body = AddException,
     responses((status = 201, body = ExceptionView)), security(("token" = [])))]
@@ -89,7 +90,7 @@ pub(super) async fn add(
     });
     let audit = caller.did(now, "exception.add", format!("exception/{}", record.id), detail);
     state.create("exception", ChangeSet::of(&tenant).create(&record).audit(audit)).await?;
-    Ok(created(record.into()))
+    Ok(created(ExceptionView { waits: state.waits(&tenant).await?, ..record.into() }))
 }
 
 /// As which resource, and in which networks.
@@ -126,15 +127,16 @@ pub(super) async fn list(
     Ok(Json(Page { items: holding.map(|one| one.body.into()).collect(), next }))
 }
 
-/// End an exception before its time: running streams that need it are cut.
+/// End an exception before its time: its connectors cut running streams that need it as soon as they have a list without it.
 #[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/exceptions/{exception}", tag = "exceptions",
     params(("tenant" = String, Path), ("exception" = String, Path)),
-    responses((status = 204, description = "gone")), security(("token" = [])))]
+    responses((status = 204, description = "gone"),
+        (status = 202, body = Waits, description = "gone; connectors wait for the customer's signature")), security(("token" = [])))]
 pub(super) async fn remove(
     State(state): State<AdminState>,
     caller: Caller,
     Path((tenant, exception)): Path<(TenantId, ResourceId)>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Response, ApiError> {
     caller.may_touch(&tenant)?;
     let now = state.now();
     state
@@ -144,5 +146,5 @@ pub(super) async fn remove(
             Ok((ChangeSet::of(&tenant).delete(loaded).audit(audit), ()))
         })
         .await?;
-    Ok(StatusCode::NO_CONTENT)
+    state.gone(&tenant).await
 }

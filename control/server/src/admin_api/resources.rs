@@ -1,6 +1,6 @@
 //! Resources behind connectors.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 use serde_json::json;
 use sluice_connector_wire::{BadPorts, BadTarget, Ports, Protocol, Question, Target, Verdict, WeeklyWindow};
 use sluice_control_domain::{
@@ -11,7 +11,7 @@ use sluice_node_identity::{ResourceId, TenantId, UnixTime};
 use super::{
     AdminState, ApiError, Caller,
     extract::{Body, Path, Query},
-    model::{Page, Paging, ResourceView, created},
+    model::{Page, Paging, ResourceView, Waits, created},
 };
 use crate::fleet;
 
@@ -58,7 +58,7 @@ pub(super) async fn add(
     state.fits(&tenant, |fleet| fleet.resources.push(resource.clone())).await?;
     let audit = caller.did(state.now(), "resource.add", format!("resource/{}", resource.id), detail(&resource));
     state.create("resource", ChangeSet::of(&tenant).create(&resource).audit(audit)).await?;
-    Ok(created(resource.into()))
+    Ok(created(ResourceView { waits: state.waits(&tenant).await?, ..resource.into() }))
 }
 
 /// What is asked for, if it can be meant.
@@ -142,20 +142,21 @@ pub(super) async fn change(
             Ok((ChangeSet::of(&tenant).update(loaded, &resource).audit(audit), ()))
         })
         .await?;
-    Ok(Json(resource.into()))
+    Ok(Json(ResourceView { waits: state.waits(&tenant).await?, ..resource.into() }))
 }
 
 /// Remove a resource: connectors refuse it from their next list on, and cut running streams that need it.
 /// Refused while an app or an integration names it.
 #[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/resources/{resource}", tag = "resources",
     params(("tenant" = String, Path), ("resource" = String, Path)),
-    responses((status = 204, description = "gone"), (status = 409, description = "something names it")),
+    responses((status = 204, description = "gone"),
+        (status = 202, body = Waits, description = "gone; connectors wait for the customer's signature"), (status = 409, description = "something names it")),
     security(("token" = [])))]
 pub(super) async fn remove(
     State(state): State<AdminState>,
     caller: Caller,
     Path((tenant, id)): Path<(TenantId, ResourceId)>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Response, ApiError> {
     caller.may_touch(&tenant)?;
     state.one::<ResourceRecord>(tenant.as_str(), id.as_str()).await?;
     let _lists = state.lists.lock().await;
@@ -169,7 +170,7 @@ pub(super) async fn remove(
             Ok((ChangeSet::of(&tenant).delete(loaded).audit(audit), ()))
         })
         .await?;
-    Ok(StatusCode::NO_CONTENT)
+    state.gone(&tenant).await
 }
 
 /// What names a resource.

@@ -6,13 +6,21 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use serde_json::Value;
 use sluice_control_domain::{
-    ChangeSet, Commit, Load, OwnerLink, PLATFORM, Record, RecordKey, Store, Typed, compile::Fleet,
+    ChangeSet, Commit, Load, OwnerLink, PLATFORM, Record, RecordKey, Store, Tenant, Typed, compile::Fleet,
 };
 use sluice_node_identity::{Fingerprint, TenantId, UnixTime};
 
-use super::{ApiError, model::Paging};
+use super::{
+    ApiError,
+    model::{Paging, Waits},
+};
 use crate::{IntegrationService, Names, Streams, fleet};
 
 /// Public halves of a new tenant's keys; the private halves stay with the [`Authority`].
@@ -86,6 +94,10 @@ pub struct AdminState {
     pub(super) lists: Arc<tokio::sync::Mutex<()>>,
 }
 
+/// Where the customer holds the policy key.
+const WAITS: &str =
+    "nothing changes at the connectors until their new lists are signed with your policy key: sluice admin policy sign";
+
 /// How often a decision is made again when what it was based on changed.
 pub(super) const TRIES: u32 = 4;
 
@@ -123,6 +135,20 @@ impl AdminState {
         let mut fleet = fleet.map_err(|error| ApiError::internal(format!("{error:#}")))?;
         change(&mut fleet);
         fleet.fits(self.now()).map_err(|error| ApiError::invalid(error.to_string()))
+    }
+
+    /// What to say to whoever changes rules of a tenant whose policy key is the customer's.
+    pub(super) async fn waits(&self, tenant: &TenantId) -> Result<Option<String>, ApiError> {
+        let customer = self.one::<Tenant>(PLATFORM, tenant.as_str()).await?.body.policy.customer;
+        Ok(customer.then(|| WAITS.to_owned()))
+    }
+
+    /// The answer to a removal: done, or waiting for a signature.
+    pub(super) async fn gone(&self, tenant: &TenantId) -> Result<Response, ApiError> {
+        Ok(match self.waits(tenant).await? {
+            None => StatusCode::NO_CONTENT.into_response(),
+            Some(waits) => (StatusCode::ACCEPTED, Json(Waits { waits })).into_response(),
+        })
     }
 
     /// Whether an owner has claimed this control. Once true it stays true, so only the "no" is asked again.

@@ -128,6 +128,9 @@ pub struct ResourceView {
     /// Hours in UTC at which it may be reached, such as `mon-fri 06:00-18:00`; always when there are none. At most 32.
     #[serde(default)]
     pub times: Vec<String>,
+    /// In the answer to a change: what it waits for, if the customer holds the policy key. Of no meaning in a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
 }
 
 impl From<ResourceRecord> for ResourceView {
@@ -143,6 +146,7 @@ impl From<ResourceRecord> for ResourceView {
             for_users: resource.for_users,
             for_control: resource.for_control,
             class: resource.class,
+            waits: None,
         }
     }
 }

@@ -61,13 +61,23 @@ pub struct ExceptionView {
     pub why: String,
     /// Who made it.
     pub by: String,
+    /// In the answer to making it: what it waits for, if the customer holds the policy key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
+}
+
+/// A removal that connectors hear of only later.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Waits {
+    /// What it waits for.
+    pub waits: String,
 }
 
 impl From<ExceptionRecord> for ExceptionView {
     fn from(record: ExceptionRecord) -> Self {
         let ExceptionRecord { id, site, resource, target, networks, callers, made, until, why, by, .. } = record;
         let (target, ends) = (target.to_string(), sluice_connector_wire::when(until));
-        Self { id, site, resource, target, networks, callers, made, until, ends, why, by }
+        Self { id, site, resource, target, networks, callers, made, until, ends, why, by, waits: None }
     }
 }
 
