@@ -74,7 +74,7 @@ impl Client {
         let Some(limit) = call.items else {
             return self.send(call, &call.path).await;
         };
-        let mut items = Vec::new();
+        let (mut items, mut connectors) = (Vec::new(), None);
         let first = format!("{}{}limit=1000", call.path, if call.path.contains('?') { '&' } else { '?' });
         let mut path = first.clone();
         for _ in 0..MAX_PAGES {
@@ -82,11 +82,17 @@ impl Client {
             if let Some(Value::Array(mut more)) = page.get_mut("items").map(Value::take) {
                 items.append(&mut more);
             }
+            // How far a list of streams can be relied on; the same on every page.
+            connectors = connectors.or_else(|| page.get_mut("connectors").map(Value::take));
             match page.get("next").and_then(Value::as_str) {
                 Some(next) if items.len() < limit => path = format!("{first}&after={}", encode(next)),
                 _ => {
                     items.truncate(limit);
-                    return Ok(json!({ "items": items }));
+                    let mut list = json!({ "items": items });
+                    if let (Some(list), Some(connectors)) = (list.as_object_mut(), connectors) {
+                        list.insert("connectors".to_owned(), connectors);
+                    }
+                    return Ok(list);
                 }
             }
         }

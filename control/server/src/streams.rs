@@ -126,6 +126,14 @@ impl Streams {
         found
     }
 
+    /// What `connector` told: when, how many streams there are, and how many of them it listed.
+    pub(crate) fn told(&self, tenant: &TenantId, connector: &NodeId, now: UnixTime) -> Option<(UnixTime, u32, usize)> {
+        let inner = self.inner();
+        let told = inner.told.get(&(tenant.clone(), connector.clone()));
+        let told = told.filter(|told| now.since(told.at) <= BELIEVED)?;
+        Some((told.at, told.live.total, told.live.streams.len()))
+    }
+
     /// Whether `connector` carries this stream.
     pub(crate) fn find(&self, tenant: &TenantId, connector: &NodeId, id: StreamId, now: UnixTime) -> Found {
         let inner = self.inner();

@@ -31,7 +31,7 @@ pub use owner::{LINK_SECONDS, OWNER_LINK_PREFIX, new_link};
 pub(crate) use policy::look as policy_of;
 pub use state::{AdminState, Authority, Ledger, NewTenantKeys};
 pub use streams::kill as kill_stream;
-pub(crate) use streams::look as look_at_streams;
+pub(crate) use streams::{look as look_at_streams, look_at_one as look_at_stream};
 
 use axum::{Router, extract::DefaultBodyLimit, routing::get};
 use utoipa::{

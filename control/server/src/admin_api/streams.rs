@@ -3,35 +3,37 @@
 use axum::{Json, extract::State, http::StatusCode};
 use serde_json::{Value, json};
 use sluice_control_domain::{ChangeSet, Commit, NodeRecord, StateAudience, StateChange, StatePage};
-use sluice_node_identity::{KILL_SECONDS, Kill, NodeId, Role, StreamId, TenantId, UnixTime, kill_key, kill_prefix};
+use sluice_node_identity::{
+    KILL_SECONDS, Kill, LiveStream, NodeId, Role, StreamId, TenantId, UnixTime, kill_key, kill_prefix,
+};
 
 use super::{
     AdminState, ApiError, Caller,
     extract::{Path, Query},
-    model::{Page, StreamView, StreamsWanted},
+    model::{StreamView, StreamsView, StreamsWanted, TellerView},
 };
-use crate::streams::Found;
+use crate::{fleet, streams::Found};
 
 /// List the streams that run now.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/streams", tag = "streams",
     params(("tenant" = String, Path), StreamsWanted),
-    responses((status = 200, body = Page<StreamView>)), security(("token" = [])))]
+    responses((status = 200, body = StreamsView)), security(("token" = [])))]
 pub(super) async fn list(
     State(state): State<AdminState>,
     caller: Caller,
     Path(tenant): Path<TenantId>,
     Query(wanted): Query<StreamsWanted>,
-) -> Result<Json<Page<StreamView>>, ApiError> {
-    Ok(Json(look(&state, &caller, &tenant, &wanted)?))
+) -> Result<Json<StreamsView>, ApiError> {
+    Ok(Json(look(&state, &caller, &tenant, &wanted).await?))
 }
 
 /// What [`list`] gives; the console's page shows the same.
-pub(crate) fn look(
+pub(crate) async fn look(
     state: &AdminState,
     caller: &Caller,
     tenant: &TenantId,
     wanted: &StreamsWanted,
-) -> Result<Page<StreamView>, ApiError> {
+) -> Result<StreamsView, ApiError> {
     caller.may_touch(tenant)?;
     let after = wanted.after.as_deref().map(position).transpose()?;
     let limit = usize::try_from(wanted.limit.unwrap_or(100).clamp(1, 1000)).unwrap_or(1000);
@@ -39,10 +41,31 @@ pub(crate) fn look(
         wanted.connector.as_ref().is_none_or(|only| only == connector)
             && wanted.site.as_ref().is_none_or(|only| only == site)
     };
-    let found = state.streams.look(tenant, of, after.as_ref(), limit, state.now());
+    let now = state.now();
+    let found = state.streams.look(tenant, of, after.as_ref(), limit, now);
     let next = found.last().filter(|_| found.len() >= limit);
     let next = next.map(|last| format!("{}/{}", last.connector, last.stream.id));
-    Ok(Page { items: found.into_iter().map(StreamView::from).collect(), next })
+    let nodes: Vec<NodeRecord> = fleet::all(state.store.as_ref(), tenant).await.map_err(ApiError::internal)?;
+    let living = |node: &NodeRecord| node.binding.as_ref().is_some_and(|binding| binding.lock.is_none());
+    let connectors =
+        nodes.iter().filter(|node| node.role == Role::Connector && living(node) && of(&node.id, &node.site));
+    let connectors = connectors.map(|node| teller(node, state.streams.told(tenant, &node.id, now))).collect();
+    Ok(StreamsView { items: found.into_iter().map(StreamView::from).collect(), next, connectors })
+}
+
+fn teller(node: &NodeRecord, told: Option<(UnixTime, u32, usize)>) -> TellerView {
+    let words = match told {
+        None => Some(
+            "has not told what runs there: it is not connected, or control was started a moment ago, or its release \
+             cannot tell"
+                .to_owned(),
+        ),
+        Some((_, total, listed)) => usize::try_from(total)
+            .is_ok_and(|total| total > listed)
+            .then(|| format!("runs {total} streams; the newest {listed} are listed")),
+    };
+    let (connector, site) = (node.id.clone(), node.site.clone());
+    TellerView { connector, site, total: told.map(|told| told.1), told: told.map(|told| told.0), words }
 }
 
 /// Reads `<connector>/<id>`.
@@ -61,6 +84,25 @@ pub(super) async fn kill_one(
     Path((tenant, connector, id)): Path<(TenantId, NodeId, StreamId)>,
 ) -> Result<StatusCode, ApiError> {
     kill(&state, &caller, &tenant, &connector, id).await.map(|()| StatusCode::ACCEPTED)
+}
+
+/// The stream, for whoever is about to end it; `None` when its connector has told of too many to say.
+///
+/// # Errors
+/// As [`kill`].
+pub(crate) fn look_at_one(
+    state: &AdminState,
+    caller: &Caller,
+    tenant: &TenantId,
+    connector: &NodeId,
+    id: StreamId,
+) -> Result<Option<LiveStream>, ApiError> {
+    caller.may_touch(tenant)?;
+    match state.streams.find(tenant, connector, id, state.now()) {
+        Found::Yes(stream) => Ok(Some(*stream)),
+        Found::Perhaps => Ok(None),
+        Found::No => Err(ApiError::ended()),
+    }
 }
 
 /// What [`kill_one`] does; the console's button does the same.

@@ -50,7 +50,7 @@ pub fn router(admin: AdminState) -> Router {
         .route("/t/{tenant}/hubs/{hub}/revoke", post(tables::revoke_hub))
         .route("/t/{tenant}/resources", get(resources::resources))
         .route("/t/{tenant}/streams", get(streams::streams))
-        .route("/t/{tenant}/streams/{connector}/{id}/kill", post(streams::kill))
+        .route("/t/{tenant}/streams/{connector}/{id}/kill", get(streams::confirm).post(streams::kill))
         .route("/logout", post(logout))
         .layer(middleware::from_fn_with_state(state.clone(), require));
     let html = Router::new()

@@ -1,4 +1,4 @@
-//! Live streams, with a button that ends one. Refreshes itself, without a script, until paused.
+//! Live streams, and a page that names one and ends it. Refreshes itself, without a script, until paused.
 
 use askama::Template;
 use axum::{
@@ -8,18 +8,18 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
-use sluice_node_identity::{BadName, NodeId, StreamId, TenantId};
+use sluice_node_identity::{BadName, LiveStream, NodeId, SiteId, StreamId, TenantId};
 
 use super::{
     ConsoleState, CsrfForm, SignedIn, stale_form,
     tables::{failed, when},
 };
 use crate::{
-    admin_api::{ApiError, StreamView, StreamsWanted, kill_stream, look_at_streams},
+    admin_api::{ApiError, StreamView, StreamsWanted, TellerView, kill_stream, look_at_stream, look_at_streams},
     pages,
 };
 
-/// Seconds between two looks. Also how old the page may be when somebody presses a button.
+/// Seconds between two looks.
 const REFRESH: &str = "5";
 
 /// What the form above the table asks for; its empty fields come as empty text.
@@ -58,6 +58,15 @@ struct StreamsPage {
     at: String,
     streams: Vec<Row>,
     next: Option<String>,
+    tellers: Vec<Teller>,
+    /// Whether every connector has told.
+    whole: bool,
+}
+
+/// What one connector told, and when.
+struct Teller {
+    teller: TellerView,
+    told: Option<String>,
 }
 
 struct Row {
@@ -97,8 +106,10 @@ pub(super) async fn streams(
     Path(tenant): Path<TenantId>,
     Query(asked): Query<Asked>,
 ) -> Response {
-    let wanted = asked.wanted().map_err(ApiError::from);
-    let found = wanted.and_then(|wanted| look_at_streams(&state.admin, &person.caller, &tenant, &wanted));
+    let found = match asked.wanted().map_err(ApiError::from) {
+        Ok(wanted) => look_at_streams(&state.admin, &person.caller, &tenant, &wanted).await,
+        Err(error) => Err(error),
+    };
     let found = match found {
         Ok(found) => found,
         Err(error) => return failed(&error),
@@ -115,6 +126,8 @@ pub(super) async fn streams(
         at: when(state.admin.now()),
         streams: found.items.into_iter().map(Row::of).collect(),
         next: found.next,
+        whole: found.connectors.iter().all(|one| one.told.is_some()),
+        tellers: found.connectors.into_iter().map(|teller| Teller { told: teller.told.map(when), teller }).collect(),
     };
     let mut response = pages::page(StatusCode::OK, &page);
     if !paused {
@@ -123,19 +136,83 @@ pub(super) async fn streams(
     response
 }
 
+/// What the list showed when somebody chose a stream, to be shown again afterwards.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Back {
+    connector: String,
+    site: String,
+    paused: Option<String>,
+}
+
+impl Back {
+    /// The query of the list. What is no name asked for nothing.
+    fn query(&self) -> String {
+        let connector = self.connector.parse::<NodeId>().map_or(String::new(), |id| id.to_string());
+        let site = self.site.parse::<SiteId>().map_or(String::new(), |id| id.to_string());
+        let paused = if self.paused.is_some() { "&paused=1" } else { "" };
+        format!("connector={connector}&site={site}{paused}")
+    }
+}
+
+#[derive(Template)]
+#[template(path = "console/kill.html")]
+struct KillPage {
+    csrf: String,
+    owner: bool,
+    tenant: TenantId,
+    name: String,
+    stream: Option<LiveStream>,
+    since: String,
+    back: Back,
+    query: String,
+}
+
+/// `GET /t/{tenant}/streams/{connector}/{id}/kill`: stands still and names the stream, so that nobody ends another one.
+pub(super) async fn confirm(
+    State(state): State<ConsoleState>,
+    Extension(person): Extension<SignedIn>,
+    Path((tenant, connector, id)): Path<(TenantId, NodeId, StreamId)>,
+    Query(back): Query<Back>,
+) -> Response {
+    let stream = match look_at_stream(&state.admin, &person.caller, &tenant, &connector, id) {
+        Ok(stream) => stream,
+        Err(error) => return failed(&error),
+    };
+    let page = KillPage {
+        csrf: person.csrf,
+        owner: person.caller.tenant.is_none(),
+        tenant,
+        name: format!("{connector}/{id}"),
+        since: stream.as_ref().map(|stream| when(stream.since)).unwrap_or_default(),
+        stream,
+        query: back.query(),
+        back,
+    };
+    pages::page(StatusCode::OK, &page)
+}
+
+/// Body of the button.
+#[derive(Deserialize)]
+pub(super) struct KillForm {
+    csrf: String,
+    #[serde(flatten)]
+    back: Back,
+}
+
 /// `POST /t/{tenant}/streams/{connector}/{id}/kill`
 pub(super) async fn kill(
     State(state): State<ConsoleState>,
     Extension(person): Extension<SignedIn>,
     Path((tenant, connector, id)): Path<(TenantId, NodeId, StreamId)>,
     headers: HeaderMap,
-    Form(form): Form<CsrfForm>,
+    Form(KillForm { csrf, back }): Form<KillForm>,
 ) -> Response {
-    if !person.ours(&headers, &form) {
+    if !person.ours(&headers, &CsrfForm { csrf }) {
         return stale_form();
     }
     match kill_stream(&state.admin, &person.caller, &tenant, &connector, id).await {
-        Ok(()) => Redirect::to(&format!("/t/{tenant}/streams")).into_response(),
+        Ok(()) => Redirect::to(&format!("/t/{tenant}/streams?{}", back.query())).into_response(),
         Err(error) => failed(&error),
     }
 }

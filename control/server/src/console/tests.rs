@@ -200,6 +200,9 @@ async fn streams_are_shown_refreshed_and_killed_by_a_button() {
     assert!(headers.get(header::REFRESH).is_none() && paused.contains("user/ada"));
     let (_, _, none) = send(&world, "GET", "/t/acme/streams?connector=dc-2&site=", &held, None).await;
     assert!(none.contains("No stream runs now"));
+    // Whoever goes by keyboard meets the way to make it stand still first.
+    let first = page.split("<a ").nth(1).unwrap();
+    assert!(first.contains("paused=1") && !paused.split("<a ").nth(1).unwrap().contains("paused=1"), "{first}");
     assert!(send(&world, "GET", "/t/acme/streams?connector=%22%3E", &held, None).await.0.is_client_error());
 
     let path = "/t/acme/streams/dc-1/0000000000000001/kill";
@@ -208,9 +211,20 @@ async fn streams_are_shown_refreshed_and_killed_by_a_button() {
     let (_, _, own) = send(&world, "GET", "/t/other/streams", &theirs, None).await;
     let form = Some(format!("csrf={}", hidden(&own)));
     assert_eq!(send(&world, "POST", path, &theirs, form).await.0, StatusCode::NOT_FOUND);
-    let form = Some(format!("csrf={}", hidden(&page)));
+    assert_eq!(send(&world, "GET", path, &theirs, None).await.0, StatusCode::NOT_FOUND);
+    // A page that stands still names the stream; afterwards the list is as it was.
+    let link = format!("{path}?connector=dc-1&amp;site=&amp;paused=1");
+    assert!(paused.contains(&link), "{paused}");
+    let (status, headers, asked) = send(&world, "GET", &link.replace("amp;", ""), &held, None).await;
+    assert!(status.is_success() && headers.get(header::REFRESH).is_none());
+    assert!(asked.contains("user/&#60;b&#62;") && asked.contains("End stream dc-1/0000000000000001?"), "{asked}");
+    let form = Some(format!("csrf={}&connector=dc-1&site=%0d%0ax&paused=1", hidden(&asked)));
     let (status, headers, _) = send(&world, "POST", path, &held, form).await;
-    assert_eq!((status, headers[header::LOCATION].to_str().unwrap()), (StatusCode::SEE_OTHER, "/t/acme/streams"));
+    let back = "/t/acme/streams?connector=dc-1&site=&paused=1";
+    assert_eq!((status, headers[header::LOCATION].to_str().unwrap()), (StatusCode::SEE_OTHER, back));
+    let gone = "/t/acme/streams/dc-1/00000000000000ff/kill";
+    let (status, _, said) = send(&world, "GET", gone, &held, None).await;
+    assert!(status == StatusCode::NOT_FOUND && said.contains("ended already"), "{said}");
     let (_, audit) = world.call("GET", "/tenants/acme/audit?limit=1000", Some(&owner), None).await;
     assert!(audit["items"].as_array().unwrap().iter().any(|entry| entry["act"] == "stream.kill"));
 }

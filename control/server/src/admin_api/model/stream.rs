@@ -23,6 +23,35 @@ pub struct StreamsWanted {
     pub limit: Option<u32>,
 }
 
+/// A page of the streams that run, and how far it can be relied on.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct StreamsView {
+    /// The streams, by connector.
+    pub items: Vec<StreamView>,
+    /// `after` of the next page, when there may be one.
+    pub next: Option<String>,
+    /// Every connector that was asked about, on every page.
+    pub connectors: Vec<TellerView>,
+}
+
+/// What one connector told of its streams.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TellerView {
+    /// Who.
+    #[schema(value_type = String)]
+    pub connector: NodeId,
+    /// Where.
+    #[schema(value_type = String)]
+    pub site: SiteId,
+    /// How many run; absent while it has not told.
+    pub total: Option<u32>,
+    /// When it told so.
+    #[schema(value_type = Option<u64>)]
+    pub told: Option<UnixTime>,
+    /// Present when not all that runs there is listed: why.
+    pub words: Option<String>,
+}
+
 /// A stream that runs now.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct StreamView {

@@ -92,6 +92,29 @@ async fn c5_live_streams_are_listed_by_connector_and_site_for_their_tenant_only(
 }
 
 #[tokio::test]
+async fn c5_the_list_says_who_has_not_told_and_whose_streams_are_not_all_there() {
+    let (world, owner) = World::owned().await;
+    let [acme, ..] = world.two_tenants(&owner).await;
+    world.joined_connector(&acme).await;
+    let look = async || {
+        let (_, answer) = world.call("GET", "/tenants/acme/streams", Some(&acme), None).await;
+        answer["connectors"][0].clone()
+    };
+    let silent = look().await;
+    assert!(silent["told"].is_null() && silent["words"].as_str().unwrap().contains("has not told"), "{silent}");
+    world.carries("dc-1", vec![stream(1, "user/bob")]);
+    world.later(5);
+    let whole = look().await;
+    assert_eq!((&whole["total"], &whole["told"], &whole["words"]), (&json!(1), &json!(1_000_000), &json!(null)));
+    let live = LiveStreams { total: 4_000, streams: vec![stream(1, "user/bob")] };
+    let (tenant, connector) = ("acme".parse().unwrap(), "dc-1".parse().unwrap());
+    world.streams.tell((&tenant, &connector), &"branch".parse().unwrap(), live, UnixTime(1_000_005));
+    assert_eq!(look().await["words"], "runs 4000 streams; the newest 1 are listed");
+    world.later(31);
+    assert!(look().await["told"].is_null(), "silent again");
+}
+
+#[tokio::test]
 async fn c5_a_kill_is_audited_ordered_once_and_taken_back() {
     let (world, acme, other) = world().await;
     world.carries("dc-1", vec![stream(1, "user/bob"), stream(2, "user/ada")]);
