@@ -183,6 +183,11 @@ fn c5_control_cannot_widen_a_list_whose_key_the_customer_holds() {
     assert!(site.world.path("other.pem.signed/acme.dc-1.jws").exists());
     assert!(sign(other.to_str().unwrap()).status.success());
     site.until("the list under the third key", |site| site.allowed("tcp:three.test:443"));
+    // Without the record nobody can say what changes: nothing is signed blindly then.
+    fs::remove_dir_all(site.world.path("other.pem.signed")).unwrap();
+    site.resource("four", &["--target", "four.test:443"]);
+    let blind = sign(other.to_str().unwrap());
+    assert!(!blind.status.success() && said(&blind).contains("is missing"), "{}", said(&blind));
     assert!(site.world.good(&["audit", "verify", "--tenant", "acme"])["intact"].as_bool().unwrap());
     let acts = site.world.good(&["audit", "show", "--tenant", "acme"]).to_string();
     assert_eq!((acts.matches("policy.adopt").count(), acts.matches("policy.sign").count()), (2, 3));
