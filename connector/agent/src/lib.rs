@@ -6,6 +6,7 @@ mod board;
 mod dial;
 mod ledger;
 mod link;
+mod places;
 mod position;
 mod quiet;
 mod resolve;
@@ -27,12 +28,9 @@ use sluice_connector_wire::{
 };
 use sluice_node_identity::{LiveStreams, NodeId, Principal, Role, SpiffeId, StateView, StreamId, UnixTime};
 use thiserror::Error;
-use tokio::{
-    sync::{Semaphore, watch},
-    time::interval,
-};
+use tokio::{sync::watch, time::interval};
 
-use crate::{board::Board, ledger::Ledger, position::PositionFile};
+use crate::{board::Board, ledger::Ledger, places::Places, position::PositionFile};
 pub use status::{About, GatewayHealth, Health, Heard, LegHealth, ListHealth, serve_status};
 
 pub use crate::link::{BoxedIo, Io, LaneStatus, LinkStatus, Outward, Reaching, TlsWords, TunnelStatus, WayOut};
@@ -77,9 +75,11 @@ pub struct Limits {
     pub resolve: Duration,
     /// Time to connect to a target, all its addresses together: 10 s.
     pub connect: Duration,
-    /// Streams of all tunnels: 512.
+    /// Streams of all tunnels: 512. One caller alone gets at most three quarters of them, less when others hold some.
     pub streams: usize,
-    /// Names being resolved at a time: 64.
+    /// Streams of one gateway that have not shown a good token yet: 128.
+    pub asking: usize,
+    /// Targets' names being resolved at a time: 64, shared as `streams`. Gateways' names have as much room of their own.
     pub resolving: usize,
     /// Gateways in a document: 64.
     pub gateways: usize,
@@ -106,6 +106,7 @@ impl Default for Limits {
             resolve: Duration::from_secs(5),
             connect: Duration::from_secs(10),
             streams: 512,
+            asking: 128,
             resolving: 64,
             gateways: 64,
             udp_idle: Duration::from_secs(60),
@@ -146,10 +147,16 @@ struct Shared {
     gateways: watch::Sender<Vec<GatewayEndpoint>>,
     /// Counts lists taken into use; running streams look again at each.
     lists: watch::Sender<u64>,
-    streams: Arc<Semaphore>,
+    /// Streams whose token was good, by caller.
+    streams: Arc<Places>,
+    /// Streams that have not shown a good token yet, by gateway.
+    asking: Arc<Places>,
     ledger: Arc<Ledger>,
     board: Arc<Board>,
+    /// For targets.
     resolver: Resolver,
+    /// For gateways: no target's name may be in their way.
+    gateway_resolver: Resolver,
     /// How gateways' TCP ports are reached, if not directly.
     way_out: Option<Arc<dyn WayOut>>,
     /// Nodes that the state feed takes the right to a tunnel.
@@ -183,16 +190,18 @@ impl Agent {
         let kept = position.read().context("reading the stored allow-list position")?;
         let keeper = AllowListKeeper::new(tenant.clone(), id.clone(), pieces.policy_thumbprint.clone(), kept);
         let gatekeeper = Gatekeeper::new(keeper, pieces.limits.spent_per_caller, now());
-        let resolver = Resolver::new(&pieces.dns, pieces.limits.resolving, pieces.limits.resolve)?;
+        let resolver = || Resolver::new(&pieces.dns, pieces.limits.resolving, pieces.limits.resolve);
         let shared = Shared {
             gatekeeper: Mutex::new(gatekeeper),
             position,
             gateways: watch::Sender::new(Vec::new()),
             lists: watch::Sender::new(0),
-            streams: Arc::new(Semaphore::new(pieces.limits.streams)),
+            streams: Places::shared(pieces.limits.streams),
+            asking: Places::each(pieces.limits.asking),
             ledger: Arc::default(),
             board: Arc::default(),
-            resolver,
+            resolver: resolver()?,
+            gateway_resolver: resolver()?,
             way_out,
             locked: watch::Sender::new(BTreeSet::new()),
             overview: link::Overview::default(),

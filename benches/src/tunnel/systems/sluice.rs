@@ -19,7 +19,7 @@ pub(super) fn start(ends: &mut Ends<'_>, transport: &str) -> Result<()> {
         }
     })?;
     ends.far(&ends.world.program("bench-agent"), |command| {
-        command.arg("--house").arg(&house).args(["--gateway", &place, "--streams", &streams]);
+        command.arg("--house").arg(&house).args(["--gateway", &place]);
         for (_, target) in &targets {
             command.args(["--allow", &format!("tcp:{target}")]);
         }

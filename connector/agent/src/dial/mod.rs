@@ -46,7 +46,7 @@ impl Reached {
 /// Connects to the target of `granted`.
 pub(crate) async fn dial(shared: &Shared, granted: &Granted) -> Result<Reached, Refusal> {
     let target = granted.target();
-    let addresses = shared.resolver.resolve(&target.host).await?;
+    let addresses = shared.resolver.resolve_for(granted.caller(), &target.host).await?;
     let guard = DialGuard::new(granted.networks().to_vec());
     let permitted = guard.permit(&addresses, target.port).map_err(|why| {
         tracing::debug!(resource = %granted.resource(), caller = granted.caller(), %why, "dial guard refused a target");

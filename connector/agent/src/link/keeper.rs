@@ -36,7 +36,7 @@ const MAX_WORDS: usize = 400;
 /// Runs until `shutdown` and the end of all streams. Dropping it breaks everything off.
 pub(super) async fn keep(shared: Arc<Shared>, endpoint: GatewayEndpoint, shutdown: watch::Receiver<bool>) {
     let (reports, mut reported) = mpsc::channel(REPORTS);
-    let looking = permitted(&shared.resolver, &shared.pieces.gateway_networks, &endpoint);
+    let looking = permitted(&shared.gateway_resolver, &shared.pieces.gateway_networks, &endpoint);
     let addresses = timeout(FIRST_LOOK, looking).await.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
     let lookout = Lookout::new(&addresses);
     let mut seed = [0; 8];

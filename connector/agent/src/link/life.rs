@@ -181,8 +181,7 @@ impl Carried<'_> {
 
     fn ping(&self, number: u64, liveness: &Liveness) {
         let shared = &self.life.shared;
-        let room = shared.streams.available_permits();
-        let carried = shared.pieces.limits.streams.saturating_sub(room);
+        let (carried, room) = shared.streams.count(self.tunnel.gateway.as_str());
         let most = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let rtt_micros = liveness.rtt().map(|rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
         self.line.say(AgentSays::Ping { number, rtt_micros, streams: most(carried), room: most(room) });

@@ -95,7 +95,7 @@ async fn over_quic(shared: &Shared, endpoint: &GatewayEndpoint, own: &quinn::End
     {
         return Err(anyhow!(why).context(Hurdle::Connect));
     }
-    let addresses = permitted(&shared.resolver, &shared.pieces.gateway_networks, endpoint).await?;
+    let addresses = permitted(&shared.gateway_resolver, &shared.pieces.gateway_networks, endpoint).await?;
     let config = sluice_connector_mux::quic::client_config(client_tls(shared, &endpoint.id)?)?;
     let dialling = quic::connect(own, &config, &addresses, &endpoint.host);
     let quic = timeout(shared.pieces.limits.handshake, dialling)

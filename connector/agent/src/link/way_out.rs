@@ -88,7 +88,7 @@ pub type Reaching<'a> = BoxFuture<'a, anyhow::Result<Option<Outward>>>;
 
 /// Connects to a gateway without anything between.
 pub(super) async fn directly(shared: &Shared, gateway: &GatewayEndpoint, pair: ClassPair) -> anyhow::Result<Outward> {
-    let addresses = permitted(&shared.resolver, &shared.pieces.gateway_networks, gateway).await?;
+    let addresses = permitted(&shared.gateway_resolver, &shared.pieces.gateway_networks, gateway).await?;
     let connecting = timeout(shared.pieces.limits.handshake, connect(&addresses)).await;
     let tcp = connecting.context("no answer in time").context(Hurdle::Connect)?.context(Hurdle::Connect)?;
     Ok(Outward::over_tcp(tcp, pair, "direct".to_owned()))
@@ -100,7 +100,7 @@ pub(super) async fn permitted(
     networks: &[IpNetwork],
     gateway: &GatewayEndpoint,
 ) -> anyhow::Result<Vec<SocketAddr>> {
-    let addresses = resolver.resolve(&gateway.host).await.context(Hurdle::Resolve)?;
+    let addresses = resolver.resolve_for(gateway.id.as_str(), &gateway.host).await.context(Hurdle::Resolve)?;
     let guard = DialGuard::new(networks.iter().copied());
     let permitted = guard.permit(&addresses, gateway.port).context(Hurdle::Guard)?;
     Ok(permitted.addresses().to_vec())

@@ -20,11 +20,9 @@ use hickory_resolver::{
 };
 use sluice_connector_wire::Refusal;
 use sluice_node_reach::{MAX_ADDRESSES, in_turns};
-use tokio::{
-    net::lookup_host,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::{net::lookup_host, time::timeout};
+
+use crate::places::{Place, Places};
 
 pub use settings::{BadDns, DnsServer, DnsSettings, DnsSuffix};
 
@@ -45,7 +43,7 @@ pub struct Resolver {
     /// Longest suffix first.
     suffixes: Vec<(String, TokioResolver)>,
     rest: Option<TokioResolver>,
-    room: Arc<Semaphore>,
+    room: Arc<Places>,
     limit: Duration,
 }
 
@@ -70,7 +68,7 @@ impl Resolver {
             .collect::<anyhow::Result<Vec<_>>>()?;
         suffixes.sort_by_key(|(name, _)| Reverse(name.len()));
         let rest = if settings.servers.is_empty() { None } else { Some(ask_these(&settings.servers)?) };
-        Ok(Self { suffixes, rest, room: Arc::new(Semaphore::new(most)), limit })
+        Ok(Self { suffixes, rest, room: Places::shared(most), limit })
     }
 
     /// The addresses of `host`, at most [`MAX_ADDRESSES`], families taking turns. An address is its own.
@@ -78,10 +76,15 @@ impl Resolver {
     /// # Errors
     /// [`Refusal::Busy`] or [`Refusal::Unresolved`].
     pub async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, Refusal> {
+        self.resolve_for("", host).await
+    }
+
+    /// As [`Self::resolve`], for one of several askers, who share the room fairly.
+    pub(crate) async fn resolve_for(&self, asker: &str, host: &str) -> Result<Vec<IpAddr>, Refusal> {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
-        let room = self.room.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
+        let room = self.room.take(asker).ok_or(Refusal::Busy)?;
         let suffix = self.suffixes.iter().find(|(suffix, _)| settings::is_below(host, suffix));
         let found = match suffix.map(|(_, servers)| servers).or(self.rest.as_ref()) {
             Some(servers) => {
@@ -152,7 +155,7 @@ async fn one_family(servers: &TokioResolver, name: Name, family: RecordType) -> 
     addresses.collect()
 }
 
-async fn by_system(host: String, room: OwnedSemaphorePermit, limit: Duration) -> anyhow::Result<Vec<IpAddr>> {
+async fn by_system(host: String, room: Place, limit: Duration) -> anyhow::Result<Vec<IpAddr>> {
     // The system's resolver cannot be cancelled, so the room is kept until it has really answered.
     let lookup = tokio::spawn(async move {
         let found: io::Result<Vec<SocketAddr>> = lookup_host((host.as_str(), 0)).await.map(Iterator::collect);

@@ -22,17 +22,18 @@ use crate::{
     ledger::{Asked, CLOSED, Facts},
     link::Tunnel,
     now,
+    places::Place,
 };
 
 /// Carries one stream from its first frame to its end.
 pub(crate) async fn carry(shared: Arc<Shared>, tunnel: Arc<Tunnel>, mut stream: Stream, draining: bool) {
     let limit = shared.pieces.limits.handshake;
-    let room = shared.streams.clone().try_acquire_owned();
+    let asking = shared.asking.take(tunnel.gateway.as_str());
     let done = async {
-        let request = match (&room, draining) {
+        let request = match (&asking, draining) {
             (_, true) => Err(Refusal::Draining),
-            (Err(_), _) => Err(Refusal::Busy),
-            (Ok(_), false) => first_frame(&mut stream, limit).await,
+            (None, _) => Err(Refusal::Busy),
+            (Some(_), false) => first_frame(&mut stream, limit).await,
         };
         match request {
             Err(refusal) => {
@@ -41,9 +42,9 @@ pub(crate) async fn carry(shared: Arc<Shared>, tunnel: Arc<Tunnel>, mut stream: 
             }
             Ok(OpenRequest::Direct { token }) => {
                 let presented = Presented { kind: StreamKind::Direct, sid: &tunnel.sid, cnf: &tunnel.cnf };
-                open(&shared, &tunnel, stream, &token, &presented).await
+                open(&shared, &tunnel, stream, &token, &presented, asking).await
             }
-            Ok(OpenRequest::Sealed) => sealed::accept(&shared, &tunnel, stream).await,
+            Ok(OpenRequest::Sealed) => sealed::accept(&shared, &tunnel, stream, asking).await,
         }
     };
     if let Err(error) = done.await {
@@ -72,13 +73,15 @@ impl Carrier for TlsStream<Stream> {
     }
 }
 
-/// Judges the token, dials, and carries.
+/// Judges the token, dials, and carries. `asking` is the place of a stream whose token nobody has seen; a good one gets
+/// another, of its caller's.
 async fn open<T>(
     shared: &Shared,
     tunnel: &Tunnel,
     mut io: T,
     token: &str,
     presented: &Presented<'_>,
+    asking: Option<Place>,
 ) -> anyhow::Result<()>
 where
     T: Carrier,
@@ -96,6 +99,12 @@ where
             shared.ledger.refused(&tunnel.way(), presented.kind, &refusal, None);
             return refuse(&mut io, &refusal, limit).await;
         }
+    };
+    drop(asking);
+    let Some(_place) = shared.streams.take(granted.caller()) else {
+        let asked = Asked { claims: granted.claims(), rule: granted.rule() };
+        shared.ledger.refused(&tunnel.way(), presented.kind, &Refusal::Busy, Some(&asked));
+        return refuse(&mut io, &Refusal::Busy, limit).await;
     };
     let dialled = tokio::select! {
         dialled = dial(shared, &granted) => dialled,

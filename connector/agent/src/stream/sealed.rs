@@ -11,10 +11,15 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{first_frame, open, refuse};
-use crate::{Shared, link::Tunnel};
+use crate::{Shared, link::Tunnel, places::Place};
 
 /// Control calls: the gateway sees TLS from here on.
-pub(super) async fn accept(shared: &Shared, tunnel: &Tunnel, stream: Stream) -> anyhow::Result<()> {
+pub(super) async fn accept(
+    shared: &Shared,
+    tunnel: &Tunnel,
+    stream: Stream,
+    asking: Option<Place>,
+) -> anyhow::Result<()> {
     let limit = shared.pieces.limits.handshake;
     let mut config = (*(shared.pieces.server)()?).clone();
     config.alpn_protocols = vec![ALPN_SEALED.to_vec()];
@@ -26,7 +31,7 @@ pub(super) async fn accept(shared: &Shared, tunnel: &Tunnel, stream: Stream) -> 
     match first_frame(&mut tls, limit).await {
         Ok(OpenRequest::Direct { token }) => {
             let presented = Presented { kind: StreamKind::Sealed, sid: &tunnel.sid, cnf: &cnf };
-            open(shared, tunnel, tls, &token, &presented).await
+            open(shared, tunnel, tls, &token, &presented, asking).await
         }
         Ok(OpenRequest::Sealed) | Err(_) => {
             shared.ledger.refused(&tunnel.way(), StreamKind::Sealed, &Refusal::BadFrame, None);

@@ -5,6 +5,7 @@ pub(crate) mod dns;
 pub(crate) mod doors;
 pub(crate) mod double;
 pub(crate) mod evil;
+pub(crate) mod two;
 
 use std::{
     net::SocketAddr,
