@@ -189,7 +189,7 @@ impl Agent {
         let position = PositionFile::new(&pieces.state_dir, &pieces.name.to_string(), &pieces.policy_thumbprint);
         let kept = position.read().context("reading the stored allow-list position")?;
         let keeper = AllowListKeeper::new(tenant.clone(), id.clone(), pieces.policy_thumbprint.clone(), kept);
-        let gatekeeper = Gatekeeper::new(keeper, pieces.limits.spent_per_caller, now());
+        let gatekeeper = Gatekeeper::new(keeper, pieces.limits.spent_per_caller);
         let resolver = || Resolver::new(&pieces.dns, pieces.limits.resolving, pieces.limits.resolve);
         let shared = Shared {
             gatekeeper: Mutex::new(gatekeeper),

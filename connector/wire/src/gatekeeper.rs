@@ -98,14 +98,14 @@ pub struct Gatekeeper {
     keeper: AllowListKeeper,
     spent: BTreeMap<String, SpentTokens>,
     spent_per_caller: usize,
-    started: UnixTime,
 }
 
 impl Gatekeeper {
-    /// Starts at `started` with what `keeper` knows, remembering at most `spent_per_caller` tokens of each caller.
+    /// Starts with what `keeper` knows, remembering at most `spent_per_caller` tokens of each caller. What a former
+    /// process let pass need not be known: tokens name their session, and each process makes new ones.
     #[must_use]
-    pub const fn new(keeper: AllowListKeeper, spent_per_caller: usize, started: UnixTime) -> Self {
-        Self { keeper, spent: BTreeMap::new(), spent_per_caller, started }
+    pub const fn new(keeper: AllowListKeeper, spent_per_caller: usize) -> Self {
+        Self { keeper, spent: BTreeMap::new(), spent_per_caller }
     }
 
     /// What would have to be stored for `signed` to come into use. Nothing changes yet.
@@ -144,12 +144,24 @@ impl Gatekeeper {
         self.spent.iter().map(|(caller, spent)| (caller.clone(), spent.len())).collect()
     }
 
+    /// Whether some caller's tokens of `now` cannot be told from forgotten ones, because the clock was set back. Then
+    /// all sessions must end, and after them [`Self::begin_anew`].
+    #[must_use]
+    pub fn is_stuck(&self, now: UnixTime) -> bool {
+        self.spent.values().any(|spent| spent.is_stuck(self.spent_per_caller, now))
+    }
+
+    /// Forgets all spent tokens. Only when no session is left in which one of them could be shown again.
+    pub fn begin_anew(&mut self) {
+        self.spent.clear();
+    }
+
     /// What tokens are examined with until the list changes.
     ///
     /// # Errors
     /// [`Refusal::NoList`].
     pub fn examiner(&self) -> Result<Examiner, Refusal> {
-        Ok(Examiner { list: self.list().ok_or(Refusal::NoList)?, started: self.started })
+        Ok(Examiner { list: self.list().ok_or(Refusal::NoList)? })
     }
 
     /// Spends an examined token.
@@ -166,8 +178,7 @@ impl Gatekeeper {
         let spent = self.spent.entry(claims.iss.clone()).or_default();
         spent.spend(id, useless_after, self.spent_per_caller, now).map_err(|why| match why {
             NotSpent::Already => Refusal::Spent,
-            NotSpent::Full => Refusal::SpentFull,
-            NotSpent::Forgotten => Refusal::Expired { skew: now.since(claims.exp) },
+            NotSpent::Full | NotSpent::Forgotten => Refusal::SpentFull,
         })?;
         Ok(Spent { list, kid, claims })
     }
@@ -186,7 +197,6 @@ impl Gatekeeper {
 #[derive(Clone, Debug)]
 pub struct Examiner {
     list: Arc<CheckedList>,
-    started: UnixTime,
 }
 
 impl Examiner {
@@ -213,7 +223,7 @@ impl Examiner {
         if claims.cnf != presented.cnf {
             return Err(Refusal::WrongCertificate);
         }
-        check_times(&claims, self.started, now)?;
+        check_times(&claims, now)?;
         let id = token_id(&claims.jti).ok_or(Refusal::NotTrusted)?;
         Ok(Examined { list: self.list.clone(), kid, claims, id })
     }
@@ -314,7 +324,7 @@ fn authenticate<'a>(list: &'a CheckedList, token: &str) -> Result<(&'a Caller, S
     Ok((caller, claims))
 }
 
-fn check_times(claims: &StreamClaims, started: UnixTime, now: UnixTime) -> Result<(), Refusal> {
+fn check_times(claims: &StreamClaims, now: UnixTime) -> Result<(), Refusal> {
     let life = claims.exp.since(claims.iat);
     if life == 0 || life > MAX_TOKEN_LIFE {
         return Err(Refusal::BadLife { life });
@@ -324,9 +334,6 @@ fn check_times(claims: &StreamClaims, started: UnixTime, now: UnixTime) -> Resul
     }
     if now.since(claims.exp) > TOKEN_LEEWAY {
         return Err(Refusal::Expired { skew: now.since(claims.exp) });
-    }
-    if claims.iat < started {
-        return Err(Refusal::BeforeStart);
     }
     Ok(())
 }

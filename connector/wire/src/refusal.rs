@@ -60,9 +60,6 @@ pub enum Refusal {
         /// Seconds; 0 also for an end before the beginning.
         life: u64,
     },
-    /// Older than the running agent, whose memory of spent tokens began later.
-    #[error("the token is older than the connector's last start; mint a new one")]
-    BeforeStart,
     /// Used before.
     #[error("the token was used before; mint a new one for each stream")]
     Spent,
@@ -112,7 +109,6 @@ impl Refusal {
             Self::Expired { .. } => "token_expired",
             Self::FromTheFuture { .. } => "token_from_the_future",
             Self::BadLife { .. } => "token_bad_life",
-            Self::BeforeStart => "token_before_start",
             Self::Spent => "token_spent",
             Self::SpentFull => "token_memory_full",
             Self::NoList => "list_missing",
@@ -140,7 +136,6 @@ impl Refusal {
             | Self::Expired { .. }
             | Self::FromTheFuture { .. }
             | Self::BadLife { .. }
-            | Self::BeforeStart
             | Self::Spent => Fault::Caller,
             Self::NoList | Self::ListExpired | Self::NotAllowed => Fault::List,
             Self::Unresolved | Self::Forbidden | Self::Unreachable | Self::TimedOut => Fault::Target,
@@ -154,7 +149,6 @@ impl Refusal {
         matches!(
             self,
             Self::WrongSession
-                | Self::BeforeStart
                 | Self::SpentFull
                 | Self::NoList
                 | Self::Unresolved

@@ -4,6 +4,13 @@ use std::collections::BTreeMap;
 
 use sluice_node_identity::UnixTime;
 
+use crate::{MAX_TOKEN_LIFE, TOKEN_LEEWAY};
+
+/// How much of the memory is cleared when it is full: an eighth.
+const AT_ONCE: usize = 8;
+/// No good token is of use for longer than this.
+const LONGEST: u64 = MAX_TOKEN_LIFE + 2 * TOKEN_LEEWAY;
+
 /// A token's 128 random bits.
 pub(crate) type TokenId = [u8; 16];
 
@@ -23,8 +30,8 @@ pub(crate) enum NotSpent {
 pub(crate) struct SpentTokens {
     ids: BTreeMap<TokenId, UnixTime>,
     by_end: BTreeMap<UnixTime, Vec<TokenId>>,
-    /// Ids useless before this moment may have been forgotten.
-    floor: UnixTime,
+    /// Ids useless by this moment may have been forgotten.
+    floor: Option<UnixTime>,
 }
 
 impl SpentTokens {
@@ -39,11 +46,11 @@ impl SpentTokens {
         if self.ids.contains_key(&id) {
             return Err(NotSpent::Already);
         }
-        if useless_after < self.floor {
+        if self.floor.is_some_and(|floor| useless_after <= floor) {
             return Err(NotSpent::Forgotten);
         }
         if self.ids.len() >= capacity {
-            self.forget_before(now);
+            self.forget_before(now, (capacity / AT_ONCE).max(1));
         }
         if self.ids.len() >= capacity {
             return Err(NotSpent::Full);
@@ -63,12 +70,28 @@ impl SpentTokens {
         self.by_end.last_key_value().is_none_or(|(end, _)| *end < now)
     }
 
-    fn forget_before(&mut self, now: UnixTime) {
-        let kept = self.by_end.split_off(&now);
-        for id in std::mem::replace(&mut self.by_end, kept).into_values().flatten() {
-            self.ids.remove(&id);
+    /// Whether the clock has gone back so far that new tokens are refused until it has caught up.
+    pub(crate) fn is_stuck(&self, capacity: usize, now: UnixTime) -> bool {
+        let full = self.ids.len() >= capacity;
+        let oldest = self.by_end.first_key_value().map(|(end, _)| *end).filter(|_| full);
+        self.floor.is_some_and(|floor| floor > now.plus(TOKEN_LEEWAY))
+            || oldest.is_some_and(|end| end > now.plus(LONGEST))
+    }
+
+    /// The oldest only, and not more than about `some`: what is still known can be told from what is new however far
+    /// the clock is set back.
+    fn forget_before(&mut self, now: UnixTime, some: usize) {
+        let mut forgotten = 0;
+        while forgotten < some
+            && let Some(oldest) = self.by_end.first_entry().filter(|oldest| *oldest.key() < now)
+        {
+            let (end, ids) = oldest.remove_entry();
+            forgotten += ids.len();
+            for id in ids {
+                self.ids.remove(&id);
+            }
+            self.floor = self.floor.max(Some(end));
         }
-        self.floor = self.floor.max(now);
     }
 }
 
@@ -104,6 +127,21 @@ mod tests {
                 prop_assert_eq!(spent.ids.len(), spent.by_end.values().map(Vec::len).sum::<usize>());
             }
         }
+    }
+
+    #[test]
+    fn c4_a_clock_that_was_ahead_for_a_while_refuses_no_good_token_when_it_is_right_again() {
+        let mut spent = SpentTokens::default();
+        for n in 0..6 {
+            spent.spend([n; 16], UnixTime(100 + u64::from(n)), CAPACITY, UnixTime(65)).unwrap();
+        }
+        // A day ahead, and room is needed.
+        spent.spend([6; 16], UnixTime(86_660), CAPACITY, UnixTime(86_600)).unwrap();
+        spent.spend([7; 16], UnixTime(101), CAPACITY + 1, UnixTime(66)).unwrap();
+        assert_eq!(spent.spend([0; 16], UnixTime(100), CAPACITY + 2, UnixTime(66)), Err(NotSpent::Forgotten));
+        assert!(!spent.is_stuck(CAPACITY + 9, UnixTime(70)));
+        assert!(spent.is_stuck(CAPACITY + 9, UnixTime(60)), "what was forgotten was good until 100");
+        assert!(spent.is_stuck(CAPACITY, UnixTime(5)), "full of what is to come");
     }
 
     #[test]

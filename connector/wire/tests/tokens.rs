@@ -93,19 +93,33 @@ fn c4_skew_within_the_leeway_passes_and_beyond_it_is_named() {
 }
 
 #[test]
-fn c4_token_issued_before_the_agent_started_is_refused() {
+fn c4_a_connector_whose_clock_is_set_back_keeps_serving() {
     let mut world = World::new();
-    world.keeper = Gatekeeper::new(world.fresh_keeper(None), 100, UnixTime(NOW));
+    world.keeper = Gatekeeper::new(world.fresh_keeper(None), 100);
     world.offer(&world.list.clone()).unwrap();
-    let old = StreamClaims { iat: UnixTime(NOW - 1), exp: UnixTime(NOW + 20), ..world.claims() };
-    let refusal = judge(&mut world, &old).unwrap_err();
-    assert_eq!((refusal.code(), refusal.retry(), refusal.fault()), ("token_before_start", true, Fault::Caller));
+    let ask = |world: &mut World, at: u64| world::ask(world, "roundup", "tcp:roundup.dc.test:8080", at).map(drop);
+    // One every ten minutes: an hour back is less than what is remembered, whenever it happens.
+    for step in 0..250 {
+        ask(&mut world, NOW + step * 600).unwrap();
+    }
+    let back = NOW + 246 * 600;
+    ask(&mut world, back + 1).unwrap();
+    assert!(!world.keeper.is_stuck(UnixTime(back)));
+    // A month back is more. With new sessions there is nothing to remember.
+    let back = NOW - 30 * world::DAY;
+    assert!(world.keeper.is_stuck(UnixTime(back)));
+    assert_eq!(ask(&mut world, back), Err(Refusal::SpentFull));
+    world.sid = World::text([7; 16]);
+    world.keeper.begin_anew();
+    ask(&mut world, back).unwrap();
+    let refusal = Refusal::SpentFull;
+    assert_eq!((refusal.code(), refusal.retry(), refusal.fault()), ("token_memory_full", true, Fault::Connector));
 }
 
 #[test]
 fn c4_memory_of_spent_tokens_refuses_when_full_for_that_caller_only() {
     let mut world = World::new();
-    world.keeper = Gatekeeper::new(world.fresh_keeper(None), 3, UnixTime(NOW - 100));
+    world.keeper = Gatekeeper::new(world.fresh_keeper(None), 3);
     world.offer(&world.list.clone()).unwrap();
     for n in 0..3 {
         let claims = StreamClaims { jti: World::text([n; 16]), ..world.claims() };
@@ -228,7 +242,7 @@ fn c5_resource_for_control_only_refuses_gateways() {
 fn c5_no_list_and_an_expired_list_open_nothing() {
     let mut world = World::new();
     let token = sign_stream_token(&world.claims(), &world.gateway).unwrap();
-    let mut empty = Gatekeeper::new(world.fresh_keeper(None), 100, UnixTime(0));
+    let mut empty = Gatekeeper::new(world.fresh_keeper(None), 100);
     let presented = Presented { kind: StreamKind::Direct, sid: &world.sid.clone(), cnf: &world.gateway_cnf.clone() };
     assert_eq!(empty.admit(&token, &presented, UnixTime(NOW)).unwrap_err(), Refusal::NoList);
     let later = world.list.not_after.plus(1);

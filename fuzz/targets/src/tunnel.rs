@@ -65,7 +65,7 @@ pub fn stream_token(data: &[u8]) {
         }
         _ => text(data),
     };
-    let mut gatekeeper = Gatekeeper::new(keeper(), MANY, sluice_node_identity::UnixTime(NOW.0 - 60));
+    let mut gatekeeper = Gatekeeper::new(keeper(), MANY);
     let direct = Presented { kind: StreamKind::Direct, sid: SID, cnf: CNF };
     for other in [
         Presented { kind: StreamKind::Sealed, ..direct },

@@ -21,7 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{Shared, ledger::Way};
+use crate::{Shared, ledger::Way, now};
 
 pub(crate) use overview::Overview;
 pub use overview::{LaneStatus, LinkStatus, TunnelStatus};
@@ -50,11 +50,27 @@ impl Tunnel {
     }
 }
 
+/// New sessions, in which no token of before can be shown, make the memory of spent ones needless.
+async fn begin_anew(shared: &Shared, links: &mut BTreeMap<NodeId, (GatewayEndpoint, JoinHandle<()>)>) {
+    tracing::warn!("the clock was set back; all tunnels begin anew");
+    let tasks: Vec<JoinHandle<()>> = std::mem::take(links).into_values().map(|(_, task)| task).collect();
+    for task in &tasks {
+        task.abort();
+    }
+    for task in tasks {
+        let _aborted = task.await.is_err();
+    }
+    shared.gatekeeper().begin_anew();
+}
+
 /// Keeps a tunnel to every gateway that the document names and the state feed has not locked, until `shutdown`.
 pub(crate) async fn keep_all(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
     let (mut wanted, mut locked) = (shared.gateways.subscribe(), shared.locked.subscribe());
     let mut links: BTreeMap<NodeId, (GatewayEndpoint, JoinHandle<()>)> = BTreeMap::new();
     loop {
+        if shared.gatekeeper().is_stuck(now()) {
+            begin_anew(&shared, &mut links).await;
+        }
         let mut endpoints = wanted.borrow_and_update().clone();
         let refused = locked.borrow_and_update().clone();
         endpoints.retain(|endpoint| !refused.contains(&endpoint.id));

@@ -72,7 +72,7 @@ impl World {
         };
         let keeper = AllowListKeeper::new(list.tenant.clone(), list.connector.clone(), policy.thumbprint(), None);
         let mut world = Self {
-            keeper: Gatekeeper::new(keeper, 100, UnixTime(NOW - 3600)),
+            keeper: Gatekeeper::new(keeper, 100),
             sid: Self::text([1; 16]),
             gateway_cnf: Self::text([2; 32]),
             control_cnf: Self::text([3; 32]),
