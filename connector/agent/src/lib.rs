@@ -293,6 +293,11 @@ impl Agent {
 }
 
 impl Shared {
+    /// Whether the state feed has taken this caller its rights.
+    fn is_locked(&self, caller: &str) -> bool {
+        self.locked.borrow().iter().any(|node| node.as_str() == caller)
+    }
+
     fn gatekeeper(&self) -> MutexGuard<'_, Gatekeeper> {
         // A panic while judging leaves at worst a token spent that opened nothing.
         self.gatekeeper.lock().unwrap_or_else(PoisonError::into_inner)

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use house::{
-    GATEWAY, House, PATIENCE, echo, exchange,
+    GATEWAY, House, PATIENCE, echo, exchange, tunnels,
     two::{SECOND, Two, answer},
 };
 use sluice_connector_agent::Limits;
+use sluice_connector_wire::StreamClaims;
+use sluice_node_identity::{StateEvent, StateView};
 use tokio::time::{sleep, timeout};
 
 fn rules(target: &str) -> Vec<sluice_connector_wire::AllowRule> {
@@ -86,4 +88,22 @@ async fn c5_half_open_streams_at_an_agent_are_bounded_and_leave_when_their_gatew
         }
     };
     timeout(PATIENCE, again).await.expect("room again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c4_a_locked_callers_key_at_another_tunnel_is_refused() {
+    let target = format!("tcp:{}", echo().await);
+    let two = Two::up(Limits::default(), rules(&target)).await;
+    // The broken-in gateway has stolen the other's key, and both what it signs with and where it sits are known here.
+    let stolen = StreamClaims { iss: SECOND.to_owned(), ..two.claims("roundup", &target, 1) };
+    assert_eq!(two.ask_with_the_others_key(&stolen).await.0, "token_wrong_caller");
+    // Even before the list without that key has come.
+    let mut view = StateView::default();
+    let key = format!("node/{SECOND}").parse().unwrap();
+    view.apply(StateEvent::Delta { prev: 0, seq: 1, key, value: Some(true.into()) }).unwrap();
+    two.agent.obey(&view);
+    tunnels(&two.server, 0).await;
+    let stolen = StreamClaims { iss: SECOND.to_owned(), ..two.claims("roundup", &target, 2) };
+    assert_ne!(two.ask_with_the_others_key(&stolen).await.0, "open");
+    assert_eq!(two.ask(&two.claims("roundup", &target, 3)).await.0, "open", "its own is");
 }

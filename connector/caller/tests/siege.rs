@@ -134,7 +134,7 @@ async fn c4_captured_token_is_worth_nothing_again_elsewhere_or_after_a_restart()
     stream.flush().await.unwrap();
     assert_eq!(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap(), b'x');
     assert_eq!(ask(&evil, &captured).await.0, "token_spent", "on the same tunnel");
-    assert_eq!(ask(&other, &captured).await.0, "token_wrong_session", "on another gateway's");
+    assert_eq!(ask(&other, &captured).await.0, "token_wrong_caller", "on another gateway's");
     drop(stream);
     stop.send(true).unwrap();
     timeout(PATIENCE, running).await.expect("the agent stops").unwrap();

@@ -32,6 +32,8 @@ const MAX_SUB: usize = 200;
 pub struct Presented<'a> {
     /// Directly from the gateway, or inside a sealed stream.
     pub kind: StreamKind,
+    /// Who is at the other end of the TLS it came through: a gateway's id, or [`crate::CONTROL`].
+    pub caller: &'a str,
     /// The tunnel session it came through.
     pub sid: &'a str,
     /// [`crate::certificate_hash`] of the leaf certificate at the other end of the TLS it came through.
@@ -213,6 +215,10 @@ impl Examiner {
                 return Err(Refusal::WrongKind);
             }
         }
+        // Whoever got hold of another's signing key must also sit in its place.
+        if claims.iss != presented.caller {
+            return Err(Refusal::WrongCaller);
+        }
         // A checked list is this connector's.
         if claims.aud != self.list.list().connector {
             return Err(Refusal::WrongAudience);
@@ -236,6 +242,14 @@ pub struct Examined {
     kid: String,
     claims: StreamClaims,
     id: TokenId,
+}
+
+impl Examined {
+    /// Who asks.
+    #[must_use]
+    pub fn caller(&self) -> &str {
+        &self.claims.iss
+    }
 }
 
 /// A token that can never be used again, and the list in use when it was spent.

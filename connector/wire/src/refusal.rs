@@ -29,6 +29,9 @@ pub enum Refusal {
     /// The caller may not open this kind of stream.
     #[error("this caller may not open this kind of stream; gateways open direct streams, control sealed ones")]
     WrongKind,
+    /// Presented by somebody else than its caller.
+    #[error("the token is another caller's than the one that presents it; each presents its own")]
+    WrongCaller,
     /// For another connector.
     #[error("the token is for another connector")]
     WrongAudience,
@@ -103,6 +106,7 @@ impl Refusal {
             Self::BadFrame => "bad_frame",
             Self::NotTrusted => "token_not_trusted",
             Self::WrongKind => "token_wrong_kind",
+            Self::WrongCaller => "token_wrong_caller",
             Self::WrongAudience => "token_wrong_audience",
             Self::WrongSession => "token_wrong_session",
             Self::WrongCertificate => "token_wrong_certificate",
@@ -130,6 +134,7 @@ impl Refusal {
             Self::BadFrame
             | Self::NotTrusted
             | Self::WrongKind
+            | Self::WrongCaller
             | Self::WrongAudience
             | Self::WrongSession
             | Self::WrongCertificate

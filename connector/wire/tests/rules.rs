@@ -175,7 +175,12 @@ fn c4_c5_a_list_refused_for_a_wrong_clock_names_the_skew_and_whose_clock() {
     world.fresh_keeper(None).offer(&signed, UnixTime(NOW - 300)).unwrap();
     let mut world = World::new();
     let token = sign_stream_token(&world.claims(), &world.gateway).unwrap();
-    let presented = Presented { kind: StreamKind::Direct, sid: &world.sid.clone(), cnf: &world.gateway_cnf.clone() };
+    let presented = Presented {
+        kind: StreamKind::Direct,
+        caller: GATEWAY,
+        sid: &world.sid.clone(),
+        cnf: &world.gateway_cnf.clone(),
+    };
     let behind = world.keeper.admit(&token, &presented, UnixTime(NOW - 300)).unwrap_err().to_string();
     assert!(behind.contains("300 s") && behind.contains("the connector's clock: that one is behind"), "{behind}");
     let ahead = world.keeper.admit(&token, &presented, UnixTime(NOW + 330)).unwrap_err().to_string();
@@ -278,7 +283,8 @@ fn c5_a_refusal_for_the_log_says_who_asked_for_what_and_which_rule_came_nearest(
         world.serial = world.serial.wrapping_add(1);
         let claims = StreamClaims { res: resource.parse().unwrap(), tgt: target.parse().unwrap(), ..world.claims() };
         let token = sign_stream_token(&claims, &world.gateway).unwrap();
-        let presented = Presented { kind: StreamKind::Direct, sid: &world.sid, cnf: &world.gateway_cnf };
+        let presented =
+            Presented { kind: StreamKind::Direct, caller: GATEWAY, sid: &world.sid, cnf: &world.gateway_cnf };
         let now = UnixTime(NOW);
         let examined = world.keeper.examiner().unwrap().examine(&token, &presented, now).unwrap();
         let denied = world.keeper.spend(examined, now).unwrap().grant_or_tell(now).unwrap_err();

@@ -24,7 +24,7 @@ fn c4_a_token_shown_on_many_threads_at_once_opens_one_stream() {
     let (sid, cnf) = (world.sid.clone(), world.gateway_cnf.clone());
     let keeper = Mutex::new(world.keeper);
     let open_all = || {
-        let presented = Presented { kind: StreamKind::Direct, sid: &sid, cnf: &cnf };
+        let presented = Presented { kind: StreamKind::Direct, caller: GATEWAY, sid: &sid, cnf: &cnf };
         let examiner = keeper.lock().unwrap().examiner().unwrap();
         let opened = tokens.iter().filter(|token| {
             let examined = examiner.examine(token, &presented, AT).unwrap();
@@ -44,7 +44,7 @@ fn c4_a_token_shown_on_many_threads_at_once_opens_one_stream() {
 fn c4_a_list_that_changes_between_the_steps_decides() {
     let mut world = World::new();
     let (sid, cnf) = (world.sid.clone(), world.gateway_cnf.clone());
-    let presented = Presented { kind: StreamKind::Direct, sid: &sid, cnf: &cnf };
+    let presented = Presented { kind: StreamKind::Direct, caller: GATEWAY, sid: &sid, cnf: &cnf };
     let examine = |world: &mut World, serial: u8| {
         world.serial = serial;
         let token = sign_stream_token(&world.claims(), &world.gateway).unwrap();
@@ -69,7 +69,7 @@ proptest! {
         let (mut world, mut model) = (World::new(), World::new());
         model.gateway_cnf.clone_from(&world.gateway_cnf);
         let (sid, cnf) = (world.sid.clone(), world.gateway_cnf.clone());
-        let presented = Presented { kind: StreamKind::Direct, sid: &sid, cnf: &cnf };
+        let presented = Presented { kind: StreamKind::Direct, caller: GATEWAY, sid: &sid, cnf: &cnf };
         let claims = |serial: u8| StreamClaims { jti: World::text([serial; 16]), ..world.claims() };
         let ours: Vec<_> = (0..6).map(|n| sign_stream_token(&claims(n), &world.gateway).unwrap()).collect();
         let theirs: Vec<_> = (0..6).map(|n| sign_stream_token(&claims(n), &model.gateway).unwrap()).collect();

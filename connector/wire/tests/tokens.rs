@@ -152,11 +152,14 @@ fn c4_caller_cannot_speak_for_another() {
     let other = TokenSigner::gateway(GATEWAY, &world.other_pkcs8).unwrap();
     let token = sign_stream_token(&world.claims(), &other).unwrap();
     assert_eq!(world.admit_direct(&token).unwrap_err(), Refusal::NotTrusted);
-    // Under its own name it is known, but the rule is not for it.
+    // Under its own name it is known, but not at the first gateway's tunnel, and at its own the rule is not for it.
     let mut claims = world.claims();
     claims.iss = "dmz-2".to_owned();
     let token = sign_stream_token(&claims, &TokenSigner::gateway("dmz-2", &world.other_pkcs8).unwrap()).unwrap();
-    assert_eq!(world.admit_direct(&token).unwrap_err(), Refusal::NotAllowed);
+    assert_eq!(world.admit_direct(&token).unwrap_err(), Refusal::WrongCaller);
+    let (sid, cnf) = (world.sid.clone(), world.gateway_cnf.clone());
+    let own = Presented { kind: StreamKind::Direct, caller: "dmz-2", sid: &sid, cnf: &cnf };
+    assert_eq!(world.keeper.admit(&token, &own, UnixTime(NOW)).unwrap_err(), Refusal::NotAllowed);
 }
 
 #[test]
@@ -243,7 +246,12 @@ fn c5_no_list_and_an_expired_list_open_nothing() {
     let mut world = World::new();
     let token = sign_stream_token(&world.claims(), &world.gateway).unwrap();
     let mut empty = Gatekeeper::new(world.fresh_keeper(None), 100);
-    let presented = Presented { kind: StreamKind::Direct, sid: &world.sid.clone(), cnf: &world.gateway_cnf.clone() };
+    let presented = Presented {
+        kind: StreamKind::Direct,
+        caller: GATEWAY,
+        sid: &world.sid.clone(),
+        cnf: &world.gateway_cnf.clone(),
+    };
     assert_eq!(empty.admit(&token, &presented, UnixTime(NOW)).unwrap_err(), Refusal::NoList);
     let later = world.list.not_after.plus(1);
     let claims = StreamClaims { iat: later, exp: later.plus(30), ..world.claims() };

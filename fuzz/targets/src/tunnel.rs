@@ -66,9 +66,10 @@ pub fn stream_token(data: &[u8]) {
         _ => text(data),
     };
     let mut gatekeeper = Gatekeeper::new(keeper(), MANY);
-    let direct = Presented { kind: StreamKind::Direct, sid: SID, cnf: CNF };
+    let direct = Presented { kind: StreamKind::Direct, caller: GATEWAY, sid: SID, cnf: CNF };
     for other in [
         Presented { kind: StreamKind::Sealed, ..direct },
+        Presented { caller: "dmz-9", ..direct },
         Presented { sid: "AAAA", ..direct },
         Presented { cnf: "AAAA", ..direct },
     ] {

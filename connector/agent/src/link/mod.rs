@@ -13,7 +13,7 @@ mod way_out;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use sluice_connector_wire::{ClassPair, GatewayEndpoint, Transport};
+use sluice_connector_wire::{ClassPair, GatewayEndpoint, Presented, StreamKind, Transport};
 use sluice_node_identity::NodeId;
 use tokio::{
     sync::watch,
@@ -44,6 +44,11 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
+    /// What a direct stream's token must fit.
+    pub(crate) fn presented(&self) -> Presented<'_> {
+        Presented { kind: StreamKind::Direct, caller: self.gateway.as_str(), sid: &self.sid, cnf: &self.cnf }
+    }
+
     /// For the table of streams.
     pub(crate) fn way(&self) -> Way<'_> {
         Way { gateway: &self.gateway, transport: self.transport, pair: self.pair }

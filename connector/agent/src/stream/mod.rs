@@ -41,7 +41,7 @@ pub(crate) async fn carry(shared: Arc<Shared>, tunnel: Arc<Tunnel>, mut stream: 
                 refuse(&mut stream, &refusal, limit).await
             }
             Ok(OpenRequest::Direct { token }) => {
-                let presented = Presented { kind: StreamKind::Direct, sid: &tunnel.sid, cnf: &tunnel.cnf };
+                let presented = tunnel.presented();
                 open(&shared, &tunnel, stream, &token, &presented, asking).await
             }
             Ok(OpenRequest::Sealed) => sealed::accept(&shared, &tunnel, stream, asking).await,
@@ -158,6 +158,9 @@ fn admit(shared: &Shared, token: &str, presented: &Presented<'_>) -> Result<Gran
     let now = now();
     let examiner = shared.gatekeeper().examiner()?;
     let examined = examiner.examine(token, presented, now)?;
+    if shared.is_locked(examined.caller()) {
+        return Err(Refusal::NotTrusted.into());
+    }
     let spent = shared.gatekeeper().spend(examined, now)?;
     spent.grant_or_tell(now).map_err(NotAdmitted::Denied)
 }

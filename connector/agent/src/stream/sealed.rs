@@ -5,7 +5,9 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use rustls::server::NoServerSessionStorage;
 use sluice_connector_mux::Stream;
-use sluice_connector_wire::{ALPN_SEALED, OpenRequest, Peer, Presented, Refusal, StreamKind, certificate_hash};
+use sluice_connector_wire::{
+    ALPN_SEALED, CONTROL, OpenRequest, Peer, Presented, Refusal, StreamKind, certificate_hash,
+};
 use sluice_node_identity::{Principal, SpiffeId};
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -30,7 +32,7 @@ pub(super) async fn accept(
     let cnf = control_certificate(shared, &tls)?;
     match first_frame(&mut tls, limit).await {
         Ok(OpenRequest::Direct { token }) => {
-            let presented = Presented { kind: StreamKind::Sealed, sid: &tunnel.sid, cnf: &cnf };
+            let presented = Presented { kind: StreamKind::Sealed, caller: CONTROL, sid: &tunnel.sid, cnf: &cnf };
             open(shared, tunnel, tls, &token, &presented, asking).await
         }
         Ok(OpenRequest::Sealed) | Err(_) => {

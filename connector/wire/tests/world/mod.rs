@@ -124,12 +124,13 @@ impl World {
     }
 
     pub(crate) fn admit_direct(&mut self, token: &str) -> Result<Granted, Refusal> {
-        let presented = Presented { kind: StreamKind::Direct, sid: &self.sid, cnf: &self.gateway_cnf };
+        let presented = Presented { kind: StreamKind::Direct, caller: GATEWAY, sid: &self.sid, cnf: &self.gateway_cnf };
         self.keeper.admit(token, &presented, UnixTime(NOW))
     }
 
     pub(crate) fn admit_sealed(&mut self, token: &str) -> Result<Granted, Refusal> {
-        let presented = Presented { kind: StreamKind::Sealed, sid: &self.sid, cnf: &self.control_cnf };
+        let presented =
+            Presented { kind: StreamKind::Sealed, caller: "control", sid: &self.sid, cnf: &self.control_cnf };
         self.keeper.admit(token, &presented, UnixTime(NOW))
     }
 }
@@ -154,7 +155,7 @@ pub(crate) fn ask(world: &mut World, resource: &str, target: &str, now: u64) -> 
         ..world.claims()
     };
     let token = sign_stream_token(&claims, &world.gateway).unwrap();
-    let presented = Presented { kind: StreamKind::Direct, sid: &world.sid, cnf: &world.gateway_cnf };
+    let presented = Presented { kind: StreamKind::Direct, caller: GATEWAY, sid: &world.sid, cnf: &world.gateway_cnf };
     world.keeper.admit(&token, &presented, now)
 }
 
