@@ -24,6 +24,9 @@ use crate::{Shared, board::Up, stream};
 
 /// A connection whose certificate ends sooner than this is replaced, if it was good for longer when it began.
 const RENEW_BEFORE: Duration = Duration::from_secs(15 * 60);
+/// How long a connection on which no new streams are wanted takes them all the same: a gateway that is there has heard
+/// so by then.
+const LATE: Duration = Duration::from_secs(5);
 /// Longest goodbye.
 const CLOSE: Duration = Duration::from_secs(3);
 
@@ -75,7 +78,8 @@ impl Life {
         let stream = connection.opener().open().await.context("opening the agent's line")?;
         let (line, carrying) = line::open(stream, AgentHello { sid: sid.clone(), pair: self.pair });
         let tunnel = Tunnel { gateway: self.endpoint.id.clone(), sid, cnf, transport, pair: self.pair };
-        let mut carried = Carried { life: &self, tunnel: Arc::new(tunnel), streams: JoinSet::new(), up: None, line };
+        let mut carried =
+            Carried { life: &self, tunnel: Arc::new(tunnel), streams: JoinSet::new(), up: None, retired: None, line };
         let heard = connection.heard();
         let began = Instant::now();
         let mut liveness = Liveness::new(began.elapsed());
@@ -98,7 +102,7 @@ impl Life {
                     Pulse::Dead => bail!("nothing was heard of the gateway for 3 s"),
                 },
                 order = orders.recv() => match order {
-                    Some(Order::Retire) => carried.line.say(AgentSays::Retire),
+                    Some(Order::Retire) => carried.retire(),
                     Some(Order::Greet(_)) => {}
                     Some(Order::Close) | None => break,
                 },
@@ -132,16 +136,24 @@ struct Carried<'a> {
     streams: JoinSet<()>,
     /// Since the gateway has answered.
     up: Option<Up>,
+    /// Since when no new streams are wanted.
+    retired: Option<Instant>,
     line: Line,
 }
 
 impl Carried<'_> {
     async fn begin(&mut self, stream: Stream) {
         let (shared, tunnel) = (self.life.shared.clone(), self.tunnel.clone());
-        self.streams.spawn(stream::carry(shared, tunnel, stream, self.life.draining()));
+        let late = self.retired.is_some_and(|since| since.elapsed() > LATE);
+        self.streams.spawn(stream::carry(shared, tunnel, stream, late || self.life.draining()));
         if self.count() == 1 {
             self.life.report(Report::Busy(true)).await;
         }
+    }
+
+    fn retire(&mut self) {
+        self.retired.get_or_insert_with(Instant::now);
+        self.line.say(AgentSays::Retire);
     }
 
     async fn finished(&self, done: Result<(), tokio::task::JoinError>) {

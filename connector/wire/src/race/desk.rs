@@ -33,7 +33,7 @@ pub enum Action {
     Cancel(LinkId),
     /// Say that no new streams are wanted on it, whether or not the gateway has answered its hello.
     Retire(LinkId),
-    /// Close it, streams or not, and report [`super::Event::Ended`].
+    /// Close it, streams or not (too many are finishing, or the time to drain is over), and report [`super::Event::Ended`].
     Close(LinkId),
     /// The address has changed: move this pair's QUIC endpoint to a new socket, connections and all.
     Rebind(ClassPair),

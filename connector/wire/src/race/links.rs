@@ -5,6 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use super::LinkId;
 use crate::Transport;
 
+/// Connections of one lane that finish their streams; beyond it one has to close, streams or not. A gateway that says it
+/// is leaving as often as it is dialled must not make them pile up.
+pub const MAX_FINISHING: usize = 3;
+
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -111,6 +115,15 @@ impl Links {
 
     pub(super) fn finishing(&self) -> usize {
         self.0.values().filter(|link| link.is_finishing()).count()
+    }
+
+    /// The one to close when too many are finishing: an empty one if there is any, else the oldest.
+    pub(super) fn surplus(&self) -> Option<LinkId> {
+        if self.finishing() <= MAX_FINISHING {
+            return None;
+        }
+        let finishing = self.0.iter().filter(|(_, link)| link.is_finishing());
+        finishing.min_by_key(|(id, link)| (link.streams > 0, **id)).map(|(id, _)| *id)
     }
 
     /// Has said hello and has not ended.

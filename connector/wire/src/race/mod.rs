@@ -16,6 +16,7 @@ mod schedule;
 mod tunnel;
 
 pub use desk::{Action, LinkId};
+pub use links::MAX_FINISHING;
 pub use liveness::{Liveness, Pulse, TICK, UnknownPing};
 pub use memory::{MAX_NETWORKS, Network};
 pub use pace::Pace;

@@ -20,6 +20,9 @@ impl Lane {
         for id in self.links.done(desk.pace.linger, desk.now) {
             self.close(id, desk);
         }
+        while let Some(id) = self.links.surplus().filter(|_| self.drain_until.is_none()) {
+            self.close(id, desk);
+        }
         if self.drain_until.is_some_and(|until| until <= desk.now) {
             for id in self.links.ids(|link| link.phase != Phase::Closing) {
                 self.close(id, desk);

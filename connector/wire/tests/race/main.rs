@@ -22,6 +22,7 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (1..400_u64).prop_map(Change::Delay),
         3 => (any::<bool>(), 0..40_000_u64).prop_map(|(loud, away)| Change::Restart { loud, away }),
         1 => Just(Change::Leave),
+        1 => Just(Change::Return),
         1 => (0..3_usize).prop_map(|lane| Change::Age(ClassPair::ALL[lane])),
         4 => (0..3_usize, 0..3_usize).prop_map(|(lane, open)| Change::Streams(ClassPair::ALL[lane], open)),
     ]

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sluice_connector_wire::{ClassPair, Transport, race::Pace};
+use sluice_connector_wire::{
+    ClassPair, Transport,
+    race::{MAX_FINISHING, Pace},
+};
 
 use crate::world::{Change, Tcp, World};
 
@@ -206,4 +209,18 @@ fn c4_connection_whose_certificate_ends_is_replaced_before_and_keeps_its_streams
     assert!(within(&mut world, secs(2), |world| world.view(STANDARD).in_use.is_some_and(|used| used.link != before)));
     world.run_for(secs(60));
     assert_eq!(world.view(STANDARD).finishing, 1);
+}
+
+#[test]
+fn c2_a_gateway_that_leaves_again_and_again_does_not_make_connections_pile_up() {
+    let mut world = World::new(14);
+    for _ in 0..20 {
+        assert!(within(&mut world, secs(60), |world| world.works(STANDARD)));
+        world.change(Change::Streams(STANDARD, 1));
+        world.change(Change::Leave);
+        world.change(Change::Return);
+        world.run_for(secs(30));
+    }
+    assert_eq!(world.view(STANDARD).finishing, MAX_FINISHING);
+    assert!(world.works(STANDARD));
 }

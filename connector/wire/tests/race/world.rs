@@ -35,6 +35,8 @@ pub(crate) enum Change {
     },
     /// The gateway says that it is leaving and takes nobody any more.
     Leave,
+    /// The gateway takes connections again, those that it left still being there.
+    Return,
     /// A certificate of the pair's newest connection ends soon.
     Age(ClassPair),
     /// The pair's newest connection carries so many streams.
@@ -159,6 +161,7 @@ impl World {
             Change::Delay(ms) => self.delay = Duration::from_millis(ms),
             Change::Restart { loud, away } => self.restart(loud, Duration::from_millis(away)),
             Change::Leave => self.leave(),
+            Change::Return => self.open = true,
             Change::Age(pair) => {
                 if let Some(link) = self.newest(pair) {
                     self.tell(Event::Aging(link));
