@@ -59,9 +59,11 @@ async fn serve(
     };
     let heard = node.clone();
     about.send_replace(Some((agent.clone(), Arc::new(move || heard.silent_since()))));
-    let working = async { tokio::join!(node.run_judging(stop.clone(), judge), agent.run(stop)) };
+    // While the last streams end, too: a lock, an order to end one, or a list must reach them.
+    let (_on, on) = watch::channel(false);
     tokio::select! {
-        _ = working => {}
+        () = agent.run(stop) => {}
+        () = node.run_judging(on, judge) => {}
         () = report::keep(&node, &agent) => {}
     }
     Ok(())

@@ -90,8 +90,10 @@ async fn serve(
         assertion_key: Arc::new(keys.assertion),
         reset_key: keys.reset,
     };
+    // Until everything has ended: what is revoked meanwhile must end at once.
+    let (_on, on) = watch::channel(false);
     let following = async {
-        tokio::join!(node.run_judging(stop.clone(), judge), report::keep(node.clone(), tunnels, public));
+        tokio::join!(node.run_judging(on, judge), report::keep(node.clone(), tunnels, public));
     };
     // Without its listener a gateway is nothing: it must not live on for the others' sake.
     tokio::select! {

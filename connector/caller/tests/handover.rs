@@ -20,7 +20,7 @@ use sluice_connector_caller::{Gateway, SealedCaller, Way, Wish};
 use sluice_connector_mux::write_frame;
 use sluice_connector_server::{DirectAsk, DirectStream, OpenError, TunnelServer};
 use sluice_connector_wire::{AllowRule, ClassPair, GatewayEndpoint, OpenReply, TokenSigner};
-use sluice_node_identity::NodeId;
+use sluice_node_identity::{NodeId, StateEvent, StateView};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -314,4 +314,23 @@ async fn c2_a_gateway_that_hoards_controls_streams_costs_a_second_and_no_request
     timeout(PATIENCE, hoarded.read_to_end(&mut all)).await.expect("the loser is closed").unwrap();
     assert!(!all.windows(6).any(|window| window == b"eyJhbG"), "it has seen no token");
     let _gone = hoarded.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c4_a_gateway_that_is_locked_while_the_agent_stops_loses_its_streams_at_once() {
+    let target = format!("tcp:{}", echo().await);
+    let site = Site::with(&target).await;
+    let mut stream = open(&site.server, &[CONNECTOR], &target).await.unwrap();
+    stream.write_all(b"x").await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'x');
+    site.stops[0].send(true).unwrap();
+    tunnels(&site.server, 1).await;
+    stream.write_all(b"y").await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'y', "what runs may end by itself");
+    let mut view = StateView::default();
+    let entries = [(format!("node/{GATEWAY}"), serde_json::json!({ "revoked": true }))].into();
+    view.apply(StateEvent::Snapshot { seq: 1, entries }).unwrap();
+    site.agents[0].obey(&view);
+    let ended = timeout(Duration::from_secs(10), stream.read_u8()).await.expect("long before the drain is over");
+    assert!(ended.is_err());
 }

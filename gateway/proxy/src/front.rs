@@ -74,12 +74,12 @@ impl Front {
         Ok(Self { settings, certificates, parts, proxy, sign_on, shutdown, over })
     }
 
-    /// Ends requests whose right has gone, within a second, until shutdown.
-    pub(crate) async fn watch_rights(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
+    /// Ends requests whose right has gone, within a second, until [`Self::cut_all`]: also while the last ones end.
+    pub(crate) async fn watch_rights(self: Arc<Self>) {
         let mut state = self.parts.state.clone();
         loop {
             let state_gone = tokio::select! {
-                () = stopped(&mut shutdown) => return,
+                () = self.over.cancelled() => return,
                 changed = state.changed() => changed.is_err(),
                 () = self.sign_on.logged_out() => false,
                 () = tokio::time::sleep(RIGHTS_EVERY) => false,

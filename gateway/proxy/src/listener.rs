@@ -122,17 +122,24 @@ impl Bound {
             let (gate, front, shutdown) = (gate.clone(), front.clone(), shutdown.clone());
             tasks.spawn(async move { door.accept(gate, front, shutdown).await });
         }
-        tasks.spawn(front.clone().watch_rights(shutdown.clone()));
+        let mut rights = JoinSet::new();
+        rights.spawn(front.clone().watch_rights());
         let mut told = shutdown;
-        stopped_or_failed(&mut tasks, &mut told).await?;
+        tokio::select! {
+            stopped = stopped_or_failed(&mut tasks, &mut told) => stopped?,
+            _ = rights.join_next() => anyhow::bail!("nobody watches any more whose rights have gone"),
+        }
         tunnels.leave();
         while let Some(ended) = tasks.join_next().await {
             ended.context("a listener stopped")?;
         }
         front.stop_keeping().await;
         gate.running.close();
-        if tokio::time::timeout(limits.drain, gate.running.wait()).await.is_err() {
-            tracing::warn!("some connections did not end in time and are closed");
+        tokio::select! {
+            waited = tokio::time::timeout(limits.drain, gate.running.wait()) => if waited.is_err() {
+                tracing::warn!("some connections did not end in time and are closed");
+            },
+            _ = rights.join_next() => tracing::error!("nobody watches any more whose rights have gone; closing"),
         }
         front.cut_all();
         for door in doors {

@@ -3,16 +3,21 @@
 
 mod support;
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
+use sluice_gateway_proxy::Limits;
 use support::{
     LOGIN, MAIL, PATIENCE, Rig, TOOL, WIKI,
     browser::{Browser, hidden},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     time::timeout,
 };
+use tokio_rustls::client::TlsStream;
 
 fn assertion_of(body: &str) -> String {
     let line = body.lines().find(|line| line.to_ascii_lowercase().starts_with("sluice-identity:"));
@@ -258,10 +263,8 @@ async fn who_has_signed_out_stays_so_when_the_gateway_is_killed() {
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn revoking_a_user_cuts_an_open_socket_and_refuses_the_next_request() {
-    let rig = Rig::start().await;
-    let mut bob = Browser::signed_in(&rig, WIKI, "bob").await;
+/// An open socket of `bob`'s that has answered.
+async fn open_socket(bob: &Browser) -> TlsStream<TcpStream> {
     let mut socket = bob.connect(WIKI).await;
     let request = format!(
         "GET /socket HTTP/1.1\r\nHost: {WIKI}\r\nCookie: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -275,7 +278,30 @@ async fn revoking_a_user_cuts_an_open_socket_and_refuses_the_next_request() {
     socket.write_all(b"hello").await.unwrap();
     let some = timeout(PATIENCE, socket.read(&mut buffer)).await.unwrap().unwrap();
     assert_eq!(&buffer[..some], b"hello");
+    socket
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn revoking_a_user_cuts_his_socket_also_while_the_gateway_stops() {
+    let rig = Rig::with(Limits { drain: Duration::from_secs(300), ..Limits::default() }).await;
+    let bob = Browser::signed_in(&rig, WIKI, "bob").await;
+    let (mut socket, mut buffer) = (open_socket(&bob).await, [0; 1024]);
+    rig.begin_to_stop();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    socket.write_all(b"still").await.unwrap();
+    let some = timeout(PATIENCE, socket.read(&mut buffer)).await.unwrap().unwrap();
+    assert_eq!(&buffer[..some], b"still");
+    rig.set_state("user/bob", json!({"sessions_end": u32::MAX}));
+    let ended = timeout(PATIENCE, socket.read(&mut buffer)).await.expect("cut");
+    assert!(matches!(ended, Ok(0) | Err(_)));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoking_a_user_cuts_an_open_socket_and_refuses_the_next_request() {
+    let rig = Rig::start().await;
+    let mut bob = Browser::signed_in(&rig, WIKI, "bob").await;
+    let (mut socket, mut buffer) = (open_socket(&bob).await, [0; 1024]);
     let began = std::time::Instant::now();
     rig.set_state("user/bob", json!({"sessions_end": u32::MAX}));
     let ended = timeout(PATIENCE, socket.read(&mut buffer)).await.unwrap();

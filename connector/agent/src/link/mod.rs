@@ -11,14 +11,19 @@ mod prove;
 mod quic;
 mod way_out;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use futures::future::join_all;
 use sluice_connector_wire::{ClassPair, GatewayEndpoint, Presented, StreamKind, Transport};
 use sluice_node_identity::NodeId;
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{Shared, ledger::Way, now};
@@ -104,11 +109,27 @@ pub(crate) async fn keep_all(shared: Arc<Shared>, mut shutdown: watch::Receiver<
             _ = shutdown.wait_for(|stop| *stop) => break,
         }
     }
-    for (gateway, (_, mut task)) in links {
-        match timeout(shared.pieces.limits.drain + GOODBYE, &mut task).await {
-            Ok(Err(error)) if error.is_panic() => tracing::error!(%gateway, "a tunnel's task panicked"),
-            Ok(_) => {}
-            Err(_) => task.abort(),
+    let tasks = links.into_iter().map(|(gateway, (_, task))| (gateway, task)).collect();
+    end_all(&shared, tasks, locked).await;
+}
+
+/// Lets the streams of all tunnels end, except of gateways that are locked, or become so.
+async fn end_all(shared: &Shared, links: Vec<(NodeId, JoinHandle<()>)>, locked: watch::Receiver<BTreeSet<NodeId>>) {
+    let until = Instant::now() + shared.pieces.limits.drain + GOODBYE;
+    let ending = links.into_iter().map(|(gateway, mut task)| {
+        let mut locked = locked.clone();
+        async move {
+            let refused = locked.wait_for(|locked| locked.contains(&gateway));
+            tokio::select! {
+                ended = &mut task => {
+                    if ended.is_err_and(|error| error.is_panic()) {
+                        tracing::error!(%gateway, "a tunnel's task panicked");
+                    }
+                }
+                _ = refused => task.abort(),
+                () = sleep_until(until) => task.abort(),
+            }
         }
-    }
+    });
+    join_all(ending).await;
 }

@@ -222,7 +222,7 @@ impl Rig {
     }
 
     pub async fn stop(self) {
-        self.stop.send(true).unwrap();
+        self.stop.send_replace(true);
         tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap().unwrap();
     }
 }
