@@ -153,6 +153,30 @@ async fn c5_health_says_what_is_missing_and_streams_lists_what_runs() {
     assert_eq!(parsed(&get(address, "/metrics").await.1)["sluice_connector_healthy"], 0.0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn c5_streams_that_come_and_go_and_whoever_watches_them_do_not_stop_each_other() {
+    let target = format!("tcp:{}", echo().await);
+    let up = Up::with(vec![House::rule("roundup", &target, &[GATEWAY], &["127.0.0.1/32"])]).await;
+    let (address, _stop) = page(about(&up)).await;
+    let streams = async {
+        for _ in 0..300 {
+            drop(up.direct("roundup", &target).await.unwrap());
+        }
+    };
+    let watching = async {
+        loop {
+            assert_eq!(get(address, "/metrics").await.0, 200);
+        }
+    };
+    let done = timeout(PATIENCE * 3, async {
+        tokio::select! {
+            () = streams => {}
+            () = watching => {}
+        }
+    });
+    done.await.expect("neither waits for the other for ever");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_page_answers_only_what_it_knows_and_only_under_its_own_name() {
     let (address, _stop) = page(watch::channel(None).1).await;

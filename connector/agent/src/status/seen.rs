@@ -32,6 +32,8 @@ impl Seen {
         let gatekeeper = shared.gatekeeper();
         let (list, spent) = (gatekeeper.list(), gatekeeper.remembered());
         drop(gatekeeper);
+        // Let go before the ledger is asked: it tells of changes while it holds its own lock.
+        let streams = *shared.ledger.count().borrow();
         Self {
             name: shared.pieces.name.clone(),
             now: now(),
@@ -39,7 +41,7 @@ impl Seen {
             list,
             tunnels: shared.board.told(&gateways),
             gateways,
-            streams: *shared.ledger.count().borrow(),
+            streams,
             streams_limit: shared.pieces.limits.streams,
             sums: shared.ledger.sums(),
             spent,
