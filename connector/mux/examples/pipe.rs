@@ -24,6 +24,10 @@ use tokio::{
 
 const HOST: &str = "gw.test";
 
+/// As in the real program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn crypto() -> Arc<CryptoProvider> {
     let mut crypto = provider::default_provider();
     crypto.cipher_suites = vec![provider::cipher_suite::TLS13_AES_256_GCM_SHA384];

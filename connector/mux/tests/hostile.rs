@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use pair::{BOTH, House, PATIENCE, pair, sockets};
 use sluice_connector_mux::{
-    Connection, End, MAX_DATAGRAM, OUT_LIMIT, Stream,
-    quic::{GATEWAY_STREAMS, Marks, STREAM_WINDOW},
+    Connection, End, MAX_DATAGRAM, STREAM_WINDOW, Stream,
+    quic::{CONNECTION_WINDOW, GATEWAY_STREAMS, Marks},
 };
 use sluice_connector_wire::Transport;
 use tokio::{
@@ -55,8 +55,8 @@ async fn c1_readers_that_do_not_read_stall_nobody_else_and_take_bounded_memory()
         for _ in 0..8 {
             let mut near = gateway.opener().open().await.unwrap();
             let poured = pour(&mut near).await;
-            // Beyond the window there are what waits to be sent and, over TCP, the kernel's buffers.
-            assert!(poured <= STREAM_WINDOW as usize + OUT_LIMIT + 8 * 1024 * 1024, "{transport}: {poured}");
+            // The first window.
+            assert_eq!(poured, 256 * 1024, "{transport}");
             stalled.push((near, agent.next().await.unwrap().unwrap()));
         }
         let mut near = gateway.opener().open().await.unwrap();
@@ -209,11 +209,35 @@ async fn an_agent_has_one_stream_over_quic_and_no_other_kind() {
     line.write_all(b"x").await.unwrap();
     let _line = timeout(PATIENCE, gateway.next()).await.unwrap().unwrap().unwrap();
     assert!(timeout(Duration::from_millis(500), dialled.open_bi()).await.is_err());
+    let mut credit = dialled.open_uni().await.unwrap();
     assert!(timeout(Duration::from_millis(500), dialled.open_uni()).await.is_err());
+    // Credit for streams that are not there, then half a word.
+    credit.write_all(&[0xff; 16 * 1000 + 7]).await.unwrap();
+    credit.finish().unwrap();
     // Tags of flows that are not there, and tags that are none.
     for bytes in [&b""[..], b"abc", b"\xff\xff\xff\xffdata", &[0; 1100]] {
         dialled.send_datagram(bytes.to_vec().into()).unwrap();
     }
     assert!(timeout(Duration::from_millis(300), gateway.next()).await.is_err(), "the connection lives");
     assert_eq!(gateway.transport(), Transport::Quic);
+}
+
+/// A gateway that sends on every stream as much as QUIC lets it, whatever credit it was given.
+#[tokio::test(flavor = "multi_thread")]
+async fn c1_a_gateway_that_heeds_no_credit_takes_bounded_memory() {
+    let house = House::new();
+    let (dialled, accepted) = house.quic(&house.gateway(&[7; 32], Marks::default())).await;
+    let _agent = Connection::over_quic(dialled, End::Agent);
+    let (mut poured, mut held, bytes) = (0, Vec::new(), vec![7; 64 * 1024]);
+    for _ in 0..12 {
+        let (mut stream, other_way) = accepted.connection.open_bi().await.unwrap();
+        let before = poured;
+        while let Ok(written) = timeout(Duration::from_millis(500), stream.write(&bytes)).await {
+            poured += written.unwrap();
+            assert!(poured - before <= STREAM_WINDOW as usize, "one stream");
+        }
+        held.push((stream, other_way));
+    }
+    assert!(poured <= CONNECTION_WINDOW as usize, "{poured}");
+    assert!(poured > CONNECTION_WINDOW as usize / 2, "the bound was not tried: {poured}");
 }

@@ -13,8 +13,9 @@ use tokio::{
     time::timeout,
 };
 
-/// Neither transport makes a writer wait for a reader that is so far behind.
-const AHEAD: usize = 200_000;
+/// Neither transport makes a writer wait for a reader that is so far behind: half a stream's first window may have been
+/// read without its being opened again.
+const AHEAD: usize = 128 * 1024;
 const LONGEST: usize = 60_000;
 
 #[derive(Clone, Copy, Debug)]

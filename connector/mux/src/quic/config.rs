@@ -11,16 +11,17 @@ use sluice_connector_wire::ALPN_TUNNEL;
 use thiserror::Error;
 
 use super::congestion::ByDistance;
+use crate::{STREAM_WINDOW, WINDOW_RESERVE, yamux::FIRST_WINDOW};
 
 /// Streams that a gateway may have open on one connection. A server's own limit lies below it.
 pub const GATEWAY_STREAMS: u32 = 256;
 /// Streams that an agent may have open: its line.
 pub const AGENT_STREAMS: u32 = 1;
-/// What one stream may send ahead of its reader, in bytes: 400 Mbit/s at 40 ms.
-pub const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
-/// What all streams of a connection may send ahead of their readers, in bytes. So much that streams which nobody reads
-/// leave room for those that are read: each may fill its own window and no other's.
-pub const CONNECTION_WINDOW: u32 = GATEWAY_STREAMS * STREAM_WINDOW;
+/// What all streams of a connection may send ahead of their readers, in bytes: the least window of each and all that
+/// windows may grow by. So streams that nobody reads leave room for those that are read.
+pub const CONNECTION_WINDOW: u32 = GATEWAY_STREAMS * FIRST_WINDOW + WINDOW_RESERVE;
+/// The peer's one unidirectional stream, see [`super::credit`].
+const CREDIT_STREAMS: u32 = 1;
 /// Bytes of ours that may wait for acknowledgement on one connection.
 pub const SEND_WINDOW: u64 = 16 * 1024 * 1024;
 /// Datagrams that wait to be sent, and received ones that wait to be sorted, in bytes each; the oldest are dropped.
@@ -96,7 +97,7 @@ fn transport(peer_streams: u32) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(peer_streams.into())
-        .max_concurrent_uni_streams(0_u32.into())
+        .max_concurrent_uni_streams(CREDIT_STREAMS.into())
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(CONNECTION_WINDOW.into())
         .send_window(SEND_WINDOW)

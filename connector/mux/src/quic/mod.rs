@@ -3,6 +3,7 @@
 mod accept;
 mod config;
 mod congestion;
+mod credit;
 mod socket;
 mod stream;
 
@@ -17,10 +18,12 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 pub use accept::{AcceptLimits, Accepted, Acceptor};
 pub use config::{
     AGENT_STREAMS, BadTls, CONNECTION_WINDOW, DATAGRAM_BUFFER, GATEWAY_STREAMS, IDLE_TIMEOUT, KEEP_ALIVE, SEND_WINDOW,
-    STREAM_WINDOW, client_config, server_config,
+    client_config, server_config,
 };
 pub use socket::{Marks, UDP_BUFFER, agent_endpoint, bind, gateway_endpoint, rebind};
 pub(crate) use stream::QuicStream;
+
+use credit::Ledger;
 
 use crate::{
     Connection, End, Heard, Stream,
@@ -42,8 +45,10 @@ pub(crate) fn drive(connection: quinn::Connection, end: End) -> Connection {
     let (found, inbound) = mpsc::channel(room as usize);
     let (close, closing) = mpsc::channel(1);
     let desk = Desk::new(connection.0.clone());
-    let opener = QuicOpener { connection: connection.0.clone(), desk, tails: TaskTracker::new() };
-    let driver = Driver { connection, opener: opener.clone(), found, closing };
+    let ledger = Ledger::new();
+    let telling = AbortOnDropHandle::new(tokio::spawn(ledger.clone().tell(connection.0.clone())));
+    let opener = QuicOpener { connection: connection.0.clone(), desk, ledger, tails: TaskTracker::new() };
+    let driver = Driver { connection, opener: opener.clone(), found, closing, hearing: None, _telling: telling };
     let driver = AbortOnDropHandle::new(tokio::spawn(driver.run()));
     Connection { inbound, opener: Opener(Way::Quic(opener)), heard, close, transport: Transport::Quic, _driver: driver }
 }
@@ -63,6 +68,7 @@ impl Drop for Closing {
 pub(crate) struct QuicOpener {
     connection: quinn::Connection,
     pub(crate) desk: Desk,
+    pub(crate) ledger: Ledger,
     /// One task for each stream whose end the peer has still to acknowledge.
     pub(crate) tails: TaskTracker,
 }
@@ -86,6 +92,9 @@ struct Driver {
     opener: QuicOpener,
     found: mpsc::Sender<io::Result<Stream>>,
     closing: mpsc::Receiver<oneshot::Sender<io::Result<()>>>,
+    /// What the peer lets us send.
+    hearing: Option<AbortOnDropHandle<()>>,
+    _telling: AbortOnDropHandle<io::Result<()>>,
 }
 
 impl Driver {
@@ -108,6 +117,10 @@ impl Driver {
                         return;
                     }
                 },
+                Ok(line) = connection.accept_uni(), if self.hearing.is_none() => {
+                    let hearing = tokio::spawn(self.opener.ledger.clone().hear(line));
+                    self.hearing = Some(AbortOnDropHandle::new(hearing));
+                }
                 datagram = connection.read_datagram() => if let Ok(datagram) = datagram {
                     self.opener.desk.deliver(datagram);
                 },

@@ -1,15 +1,27 @@
 //! A pair of QUIC stream halves that behaves as [`crate::Stream`] promises.
 
 use std::{
-    io,
+    fmt, io,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use quinn::{ReadError, RecvStream, SendStream, StoppedError, VarInt, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{CLOSED, QuicOpener};
+use super::{
+    CLOSED, QuicOpener,
+    credit::{Account, Allowance},
+};
+
+struct Stopped(Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>);
+
+impl fmt::Debug for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stopped")
+    }
+}
 
 /// One stream. quinn finishes a half that is dropped; here it is reset instead.
 #[derive(Debug)]
@@ -17,19 +29,25 @@ pub(crate) struct QuicStream {
     send: SendStream,
     receive: RecvStream,
     opener: QuicOpener,
+    account: Arc<Account>,
+    allowance: Allowance,
+    sent: u64,
+    /// While our window is closed: tells that the peer takes nothing more, or has gone.
+    stopped: Option<Stopped>,
     shut: bool,
     /// A reset was seen; quinn calls it an end when asked again.
     failed: Option<io::ErrorKind>,
 }
 
 impl QuicStream {
-    pub(crate) const fn new(send: SendStream, receive: RecvStream, opener: QuicOpener) -> Self {
-        Self { send, receive, opener, shut: false, failed: None }
+    pub(crate) fn new(send: SendStream, receive: RecvStream, opener: QuicOpener) -> Self {
+        let (account, allowance) = opener.ledger.open(number(&send));
+        Self { send, receive, opener, account, allowance, sent: 0, stopped: None, shut: false, failed: None }
     }
 
     /// Its number, the same at both ends.
     pub(crate) fn number(&self) -> u64 {
-        quinn::VarInt::from(self.send.id()).into_inner()
+        number(&self.send)
     }
 
     pub(crate) const fn opener(&self) -> &QuicOpener {
@@ -40,7 +58,14 @@ impl QuicStream {
         if let Some(kind) = self.failed {
             return Poll::Ready(Err(kind.into()));
         }
-        let read = ready!(AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buf)).map_err(same_as_tcp);
+        let (room, before) = (buf.remaining(), buf.filled().len());
+        let Poll::Ready(read) = AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buf) else {
+            self.allowance.took(0, true);
+            return Poll::Pending;
+        };
+        let taken = buf.filled().len() - before;
+        self.allowance.took(taken, taken < room);
+        let read = read.map_err(same_as_tcp);
         self.failed = read.as_ref().err().map(io::Error::kind);
         Poll::Ready(read)
     }
@@ -64,7 +89,25 @@ impl QuicStream {
         if self.shut {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buf).map_err(same_as_tcp)
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let left = self.account.left(self.sent, cx).min(buf.len());
+        let Some(now @ [_, ..]) = buf.get(..left) else { return self.poll_stopped(cx) };
+        self.stopped = None;
+        let written = ready!(AsyncWrite::poll_write(Pin::new(&mut self.send), cx, now)).map_err(same_as_tcp)?;
+        self.sent += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let stopped = self.stopped.get_or_insert_with(|| Stopped(Box::pin(self.send.stopped())));
+        let kind = match ready!(stopped.0.as_mut().poll(cx)) {
+            Err(StoppedError::ConnectionLost(_)) => io::ErrorKind::ConnectionAborted,
+            Ok(_) | Err(StoppedError::ZeroRttRejected) => io::ErrorKind::ConnectionReset,
+        };
+        self.stopped = None;
+        Poll::Ready(Err(kind.into()))
     }
 
     pub(crate) fn shutdown(&mut self) -> io::Result<()> {
@@ -78,6 +121,10 @@ impl QuicStream {
         self.opener.tails.spawn(async move { drop(acknowledged.await) });
         Ok(())
     }
+}
+
+fn number(send: &SendStream) -> u64 {
+    VarInt::from(send.id()).into_inner()
 }
 
 /// The kinds that a TCP stream gives.

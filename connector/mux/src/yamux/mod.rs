@@ -14,6 +14,6 @@ mod tests;
 
 pub(crate) use header::HEADER;
 pub(crate) use input::Input;
+pub(crate) use session::{FIRST_WINDOW, Session, Violation};
 pub use session::{MAX_STREAMS, OUT_LIMIT, STREAM_WINDOW, WINDOW_RESERVE};
-pub(crate) use session::{Session, Violation};
 pub(crate) use slot::{Read, Write};
