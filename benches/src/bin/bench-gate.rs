@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::Parser;
 use sluice_benches::{
     forward::Forward,
@@ -10,7 +10,6 @@ use sluice_benches::{
     house::House,
 };
 use sluice_connector_server::Limits;
-use sluice_connector_wire::ClassPair;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -28,26 +27,19 @@ struct Arguments {
     /// By which transport agents may come
     #[arg(long, value_enum, default_value_t)]
     transport: Doors,
-    /// Where users come and where they go, as tcp:ADDRESS:PORT=tcp:HOST:PORT or udp on both sides; may be repeated
+    /// Where users come and where they go, as tcp:ADDRESS:PORT=tcp:HOST:PORT or udp on both sides,
+    /// and @interactive or @bulk behind for another of the tunnel's connections; may be repeated
     #[arg(long = "forward", value_name = "FORWARD", required = true)]
     forwards: Vec<Forward>,
-    /// Which of the tunnel's connections the streams take: interactive, standard or bulk
-    #[arg(long, default_value = "standard", value_parser = pair)]
-    pair: ClassPair,
     /// Streams on one connection of a tunnel
     #[arg(long, default_value_t = Limits::default().streams_per_connection)]
     streams: usize,
 }
 
-fn pair(name: &str) -> Result<ClassPair> {
-    let found = ClassPair::ALL.into_iter().find(|pair| pair.as_str() == name);
-    found.ok_or_else(|| anyhow!("a pair is interactive, standard or bulk"))
-}
-
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    let Arguments { house, listen, transport, forwards, pair, streams } = Arguments::parse();
+    let Arguments { house, listen, transport, forwards, streams } = Arguments::parse();
     let limits = Limits { streams_per_connection: streams, ..Limits::default() };
-    gate::run(Settings { house: House::open(&house), listen, doors: transport, forwards, pair, limits }).await
+    gate::run(Settings { house: House::open(&house), listen, doors: transport, forwards, limits }).await
 }

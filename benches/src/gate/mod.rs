@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use clap::ValueEnum;
 use sluice_connector_server::{Limits, TunnelServer};
-use sluice_connector_wire::ClassPair;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -39,8 +38,6 @@ pub struct Settings {
     pub doors: Doors,
     /// Where users come and where that goes.
     pub forwards: Vec<Forward>,
-    /// Which of the tunnel's connections their streams take.
-    pub pair: ClassPair,
     /// Bounds.
     pub limits: Limits,
 }
@@ -50,7 +47,7 @@ pub struct Settings {
 /// # Errors
 /// An address cannot be listened on, or the house is broken.
 pub async fn run(settings: Settings) -> Result<()> {
-    let Settings { house, listen, doors, forwards, pair, limits } = settings;
+    let Settings { house, listen, doors, forwards, limits } = settings;
     let server = TunnelServer::new(gateway_name()?, house.signer()?, limits);
     let mut tasks = JoinSet::new();
     if doors != Doors::Quic {
@@ -60,7 +57,7 @@ pub async fn run(settings: Settings) -> Result<()> {
         tasks.spawn(doors::quic(house, listen, server.clone()));
     }
     for forward in forwards {
-        tasks.spawn(users::carry_all(forward, pair, server.clone()));
+        tasks.spawn(users::carry_all(forward, server.clone()));
     }
     match tasks.join_next().await {
         Some(ended) => ended?,

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use sluice_connector_mux::{MAX_DATAGRAM, carry};
 use sluice_connector_server::{DirectAsk, DirectDatagrams, DirectStream, TunnelServer};
-use sluice_connector_wire::{ClassPair, Protocol};
+use sluice_connector_wire::Protocol;
 use sluice_node_identity::{NodeId, UnixTime};
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
@@ -31,8 +31,8 @@ const FLOWS: usize = 1024;
 const WAITING: usize = 64;
 
 /// Serves one forward.
-pub(super) async fn carry_all(forward: Forward, pair: ClassPair, server: TunnelServer) -> Result<()> {
-    let door = Door { forward, pair, server };
+pub(super) async fn carry_all(forward: Forward, server: TunnelServer) -> Result<()> {
+    let door = Door { forward, server };
     match door.forward.target.protocol {
         Protocol::Tcp => connections(Arc::new(door)).await,
         Protocol::Udp => flows(Arc::new(door)).await,
@@ -42,7 +42,6 @@ pub(super) async fn carry_all(forward: Forward, pair: ClassPair, server: TunnelS
 /// One listener.
 struct Door {
     forward: Forward,
-    pair: ClassPair,
     server: TunnelServer,
 }
 
@@ -51,8 +50,13 @@ impl Door {
         let connectors: [NodeId; 1] = [CONNECTOR.parse()?];
         let target = &self.forward.target;
         let resource = resource(target)?;
-        let ask =
-            DirectAsk { connectors: &connectors, resource: &resource, target, subject: "user/bench", pair: self.pair };
+        let ask = DirectAsk {
+            connectors: &connectors,
+            resource: &resource,
+            target,
+            subject: "user/bench",
+            pair: self.forward.pair,
+        };
         Ok(self.server.open_direct(&ask, UnixTime::from(SystemTime::now())).await?)
     }
 

@@ -30,13 +30,15 @@ pub(crate) enum Case {
     Requests,
     /// Connections opened one after the other, then 16 at a time.
     Opens,
+    /// 100 small requests a second, first alone and then beside one TCP flow that fills the line.
+    Desktop,
     /// Resident memory: idle, and with many idle streams. Starts the system anew.
     Memory,
 }
 
 /// Every case, in the order in which they run.
-pub(crate) const ALL: [Case; 6] =
-    [Case::Memory, Case::FlowUp, Case::FlowDown, Case::TenFlows, Case::Requests, Case::Opens];
+pub(crate) const ALL: [Case; 7] =
+    [Case::Memory, Case::FlowUp, Case::FlowDown, Case::TenFlows, Case::Requests, Case::Opens, Case::Desktop];
 
 /// One figure: metric, unit, value.
 pub(crate) type Figure = (&'static str, &'static str, f64);
@@ -78,6 +80,7 @@ impl Case {
             Self::TenFlows => "ten flows up",
             Self::Requests => "4,000 requests/s of 1 KB",
             Self::Opens => "opening streams",
+            Self::Desktop => "a desktop beside a copy",
             Self::Memory => "memory",
         }
     }
@@ -93,6 +96,7 @@ impl Case {
             Self::TenFlows => flow(world, system, running, &["-P", "10"], effort),
             Self::Requests => requests(world, system, running, effort),
             Self::Opens => opens(world, system, running, effort),
+            Self::Desktop => desktop(world, system, running, effort),
             Self::Memory => memory(world, system, running, effort),
         }
     }
@@ -178,6 +182,31 @@ fn opens(world: &World, system: System, running: &Running, effort: &Effort) -> R
         ("opens per gateway CPU second", "1/s", count / near_spent),
         (OPEN_P50, "ms", f64::from(u32::try_from(one.p50_us).unwrap_or(u32::MAX)) / 1000.0),
         ("failed", "opens", failed),
+    ])
+}
+
+fn desktop(world: &World, system: System, running: &Running, effort: &Effort) -> Result<Vec<Figure>> {
+    let (to, seconds) = (echo(system), effort.seconds.to_string());
+    let keys = ["requests", &to, "--rate", "100", "--size", "200", "--connections", "1", "--seconds", &seconds];
+    let limit = Duration::from_secs(effort.seconds.into()) + SLACK;
+    let alone: Answers = world.load(&keys, limit)?;
+    let copying = Effort { seconds: effort.seconds + 2, ..*effort };
+    let (copied, beside) = thread::scope(|scope| {
+        let copy = scope.spawn(|| flow(world, system, running, &[], &copying));
+        // Until the copy has filled the line.
+        thread::sleep(Duration::from_secs(1));
+        let beside: Result<Answers> = world.load(&keys, limit);
+        (copy.join(), beside)
+    });
+    let (copied, beside) = (copied.map_err(|_| anyhow::anyhow!("a copy panicked"))??, beside?);
+    let millis = |micros: u64| f64::from(u32::try_from(micros).unwrap_or(u32::MAX)) / 1000.0;
+    let speed = copied.iter().find(|(metric, _, _)| *metric == THROUGHPUT).map_or(f64::NAN, |(_, _, value)| *value);
+    Ok(vec![
+        ("p50, alone", "ms", millis(alone.p50_us)),
+        ("p99, alone", "ms", millis(alone.p99_us)),
+        ("p50, beside the copy", "ms", millis(beside.p50_us)),
+        ("p99, beside the copy", "ms", millis(beside.p99_us)),
+        ("the copy", "Mbit/s", speed * 1000.0),
     ])
 }
 

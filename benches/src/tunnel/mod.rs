@@ -42,7 +42,7 @@ pub struct Options {
 }
 
 /// A plain cable.
-const CABLE: Line = Line { name: "0 ms", shape: None };
+const CABLE: Line = Line { name: "0 ms", shape: None, by_priority: None };
 /// 40 ms there and back, one packet of a hundred lost each way.
 const BAD_LINE: Line = Line {
     name: "40 ms, 1 % loss",
@@ -54,6 +54,20 @@ const BAD_LINE: Line = Line {
         mtu: 1500,
         seed: 40,
     }),
+    by_priority: None,
+};
+/// A branch's line, 20 ms there and back.
+const BRANCH: Line = Line {
+    name: "20 Mbit/s",
+    shape: Some(Shape {
+        delay: Duration::from_millis(10),
+        loss_ppm: 0,
+        rate: Some(20_000_000),
+        queue: 250_000,
+        mtu: 1500,
+        seed: 20,
+    }),
+    by_priority: Some(19_000_000),
 };
 /// Runs of each case that count.
 const RUNS: usize = 5;
@@ -65,7 +79,7 @@ const QUICK_RUNS: usize = 1;
 /// The world cannot be built, or one of our own systems fails.
 pub fn run(options: &Options) -> Result<Report> {
     let mut bench = Bench::new(options)?;
-    for line in [&CABLE, &BAD_LINE] {
+    for line in [&CABLE, &BAD_LINE, &BRANCH] {
         bench.measure(line).with_context(|| format!("at {}", line.name))?;
     }
     let mut report =
@@ -114,7 +128,9 @@ impl<'a> Bench<'a> {
     /// Whether `--only` wants this case on this line.
     fn wanted(&self, case: Case, line: &Line) -> bool {
         let name = case_name(case, line);
-        self.options.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+        // A desktop beside a copy is what a branch's line is there for.
+        (case == Case::Desktop) == (*line == BRANCH)
+            && self.options.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
     }
 
     fn measure(&mut self, line: &Line) -> Result<()> {
@@ -124,7 +140,7 @@ impl<'a> Bench<'a> {
         }
         let folder = self.folder.path().join(line.name.split(' ').next().unwrap_or_default());
         fs::create_dir_all(&folder)?;
-        if line.shape.is_some() {
+        if *line == BAD_LINE {
             let ceiling = ceiling(&folder, &self.options.programs)?;
             self.tell(&format!("the line emulator alone carries {ceiling:.2} Gbit/s of single frames"));
         }
@@ -238,7 +254,7 @@ fn ceiling(folder: &Path, programs: &Path) -> Result<f64> {
     struct Iperf {
         end: End,
     }
-    let line = Line { name: "emulator", shape: Some(Shape::default()) };
+    let line = Line { name: "emulator", shape: Some(Shape::default()), by_priority: None };
     let world = World::new(&line, folder, programs)?;
     let mut server = world.agent.command("iperf3");
     server.args(["-s", "-p", &world::BULK_PORT.to_string()]);

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
+use sluice_connector_wire::ClassPair;
 use sluice_netns_tests::{
     emulator::{Emulator, Shape, single_frames},
     process::{Process, run},
@@ -42,6 +43,9 @@ pub(crate) struct Line {
     pub(crate) name: &'static str,
     /// One direction; `None`: a plain cable.
     pub(crate) shape: Option<Shape>,
+    /// Both ends hold their own queue at this rate in bits per second, a little below the line's, and send what is marked
+    /// as interactive first, as a site's edge does.
+    pub(crate) by_priority: Option<u32>,
 }
 
 /// A running world; everything in it ends with it.
@@ -56,6 +60,8 @@ pub(crate) struct World {
     pub(crate) server: Ns,
     /// Folder of logs, keys and configurations.
     pub(crate) folder: PathBuf,
+    /// Whether the line's ends send what is urgent first.
+    pub(crate) by_priority: bool,
     /// The emulated line, if there is one.
     pub(crate) emulator: Option<Emulator>,
     servers: Vec<Process>,
@@ -105,9 +111,15 @@ impl World {
         for (ns, (name, value)) in [&user, &gate, &agent, &server].iter().flat_map(|ns| PORTS.map(|set| (ns, set))) {
             ns.sysctl(name, value)?;
         }
+        if let Some(rate) = line.by_priority {
+            send_by_priority(&gate, "agents", rate)?;
+            send_by_priority(&agent, "gate", rate)?;
+        }
         let (folder, programs) = (folder.to_owned(), programs.to_owned());
         let servers = Vec::new();
-        let mut world = Self { user, gate, agent, server, folder, emulator, servers, programs, _topology: topology };
+        let by_priority = line.by_priority.is_some();
+        let mut world =
+            Self { by_priority, user, gate, agent, server, folder, emulator, servers, programs, _topology: topology };
         world.start_servers()?;
         Ok(world)
     }
@@ -172,6 +184,30 @@ impl World {
             through.then_some(())
         })
     }
+}
+
+/// A queue of our own at `rate`, in which what is marked as interactive (AF41) goes first, as at a site's edge.
+fn send_by_priority(ns: &Ns, device: &str, rate: u32) -> Result<()> {
+    let share = |parent, id, least: u32, order| {
+        format!(
+            "class add dev {device} parent {parent} classid {id} htb prio {order} rate {least} ceil {rate} burst 3000 cburst 3000"
+        )
+    };
+    let urgent = ClassPair::Interactive.dscp() << 2;
+    let steps = [
+        format!("qdisc add dev {device} root handle 1: htb default 20 r2q 1000"),
+        share("1:", "1:1", rate, 0),
+        share("1:1", "1:10", rate / 4, 0),
+        share("1:1", "1:20", rate / 4 * 3, 1),
+        format!("filter add dev {device} parent 1: protocol ip prio 1 u32 match ip tos {urgent} 0xfc flowid 1:10"),
+    ];
+    for step in steps {
+        let mut tc = ns.command("tc");
+        tc.args(step.split(' '));
+        let ended = run(&tc, START)?;
+        anyhow::ensure!(ended.code == 0, "tc {step}: {}", ended.stderr.trim());
+    }
+    Ok(())
 }
 
 fn echoes(to: SocketAddr) -> bool {

@@ -14,8 +14,10 @@ pub(super) fn start(ends: &mut Ends<'_>, transport: &str) -> Result<()> {
     ends.near(&ends.world.program("bench-gate"), |command| {
         command.arg("--house").arg(&house).args(["--listen", &place, "--streams", &streams]);
         command.args(["--transport", transport]);
-        for (port, target) in &targets {
-            command.args(["--forward", &format!("tcp:0.0.0.0:{port}=tcp:{target}")]);
+        // On a line that tells urgent from patient, a copy and a desktop go by their own connections; else by one.
+        let pairs = if ends.world.by_priority { ["bulk", "interactive"] } else { ["standard"; 2] };
+        for ((port, target), pair) in targets.iter().zip(pairs) {
+            command.args(["--forward", &format!("tcp:0.0.0.0:{port}=tcp:{target}@{pair}")]);
         }
     })?;
     ends.far(&ends.world.program("bench-agent"), |command| {
