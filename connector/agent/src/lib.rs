@@ -1,6 +1,6 @@
 //! The connector's agent: dials out to every gateway of its tenant, judges each stream itself, resolves and connects.
 //!
-//! Nothing listens here and nothing of a stream is kept; the only file is the newest allow-list's number.
+//! Nothing listens here and nothing of a stream is kept; the only file is the newest document and its list's number.
 
 mod board;
 mod dial;
@@ -129,8 +129,8 @@ pub enum DocumentRefused {
     /// Its allow-list.
     #[error(transparent)]
     List(#[from] ListRefused),
-    /// The list's number could not be stored, so that it might go back after a restart.
-    #[error("the allow-list's number cannot be stored in the state directory: {0:#}")]
+    /// The list and its number could not be stored, so that it might go back after a restart.
+    #[error("the allow-list cannot be stored in the state directory: {0:#}")]
     Position(anyhow::Error),
 }
 
@@ -144,6 +144,8 @@ struct Shared {
     pieces: Pieces,
     gatekeeper: Mutex<Gatekeeper>,
     position: PositionFile,
+    /// The document on disk; held while another one is taken into use.
+    kept: Mutex<Option<ConnectorDocument>>,
     gateways: watch::Sender<Vec<GatewayEndpoint>>,
     /// Counts lists taken into use; running streams look again at each.
     lists: watch::Sender<u64>,
@@ -187,14 +189,24 @@ impl Agent {
             anyhow::bail!("{} is not a connector's name", pieces.name);
         };
         let position = PositionFile::new(&pieces.state_dir, &pieces.name.to_string(), &pieces.policy_thumbprint);
-        let kept = position.read().context("reading the stored allow-list position")?;
-        let keeper = AllowListKeeper::new(tenant.clone(), id.clone(), pieces.policy_thumbprint.clone(), kept);
+        let (known, kept) = position.read().context("reading the stored allow-list position")?.unzip();
+        let kept = kept.flatten();
+        let mut keeper = AllowListKeeper::new(tenant.clone(), id.clone(), pieces.policy_thumbprint.clone(), known);
+        let used = kept.as_ref().filter(|document| match keeper.offer(&document.allow_list, now()) {
+            Ok(()) => true,
+            Err(reason) => {
+                tracing::warn!("the allow-list on disk is not used: {reason}");
+                false
+            }
+        });
+        let gateways = used.map(|document| document.gateways.clone()).unwrap_or_default();
         let gatekeeper = Gatekeeper::new(keeper, pieces.limits.spent_per_caller);
         let resolver = || Resolver::new(&pieces.dns, pieces.limits.resolving, pieces.limits.resolve);
         let shared = Shared {
             gatekeeper: Mutex::new(gatekeeper),
             position,
-            gateways: watch::Sender::new(Vec::new()),
+            kept: Mutex::new(kept),
+            gateways: watch::Sender::new(gateways),
             lists: watch::Sender::new(0),
             streams: Places::shared(pieces.limits.streams),
             asking: Places::each(pieces.limits.asking),
@@ -210,7 +222,8 @@ impl Agent {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Takes a document into use, all or nothing. The list's number is on disk before the list counts.
+    /// Takes a document into use, all or nothing. It is on disk with its list's number before the list counts.
+    /// Checks signatures and writes files: not for a thread on which anything else waits.
     ///
     /// # Errors
     /// [`DocumentRefused`].
@@ -222,14 +235,15 @@ impl Agent {
         if gateways.len() > most || repeated {
             return Err(DocumentRefused::Gateways(gateways.len(), most));
         }
-        {
-            let mut gatekeeper = self.shared.gatekeeper();
-            let position = gatekeeper.check_list(&document.allow_list, now())?;
-            if let Some(position) = &position {
-                self.shared.position.write(position).map_err(DocumentRefused::Position)?;
-            }
-            gatekeeper.offer_list(&document.allow_list, now())?;
+        let mut kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // On a copy: streams are judged meanwhile.
+        let mut keeper = self.shared.gatekeeper().lists().clone();
+        keeper.offer(&document.allow_list, now())?;
+        if let Some(position) = keeper.position().filter(|_| kept.as_ref() != Some(document)) {
+            self.shared.position.write(position, document).map_err(DocumentRefused::Position)?;
+            *kept = Some(document.clone());
         }
+        self.shared.gatekeeper().use_lists(keeper, now());
         self.shared.lists.send_modify(|count| *count += 1);
         self.shared.gateways.send_if_modified(|before| {
             let changed = before != gateways;
@@ -313,7 +327,7 @@ pub fn kept_position(
     name: &str,
     policy_thumbprint: &str,
 ) -> anyhow::Result<Option<sluice_connector_wire::ListPosition>> {
-    PositionFile::new(state_dir, name, policy_thumbprint).read()
+    Ok(PositionFile::new(state_dir, name, policy_thumbprint).read()?.map(|(position, _)| position))
 }
 
 fn now() -> UnixTime {

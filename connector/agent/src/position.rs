@@ -1,4 +1,4 @@
-//! The one file of an agent: the number of the newest allow-list.
+//! The one file of an agent: the newest document with its allow-list, and that list's number.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
-use sluice_connector_wire::ListPosition;
+use sluice_connector_wire::{ConnectorDocument, ListPosition, MAX_LIST_BYTES};
 use sluice_node_identity::Fingerprint;
 
-/// Largest file that is read.
-const MAX_BYTES: u64 = 4096;
+/// Largest file that is read: a list, its succession of keys and the gateways.
+const MAX_BYTES: u64 = MAX_LIST_BYTES as u64 + 512 * 1024;
 
 pub(crate) struct PositionFile {
     dir: PathBuf,
@@ -28,6 +28,9 @@ struct Kept {
     /// of the former one could pass there anyway.
     lists: Fingerprint,
     position: ListPosition,
+    /// What the position is of: whoever remembers the number of a list must not have lost the list.
+    #[serde(default)]
+    document: Option<ConnectorDocument>,
 }
 
 impl PositionFile {
@@ -42,7 +45,7 @@ impl PositionFile {
     }
 
     /// `None` before the first list.
-    pub(crate) fn read(&self) -> anyhow::Result<Option<ListPosition>> {
+    pub(crate) fn read(&self) -> anyhow::Result<Option<(ListPosition, Option<ConnectorDocument>)>> {
         let path = self.path();
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -58,11 +61,11 @@ impl PositionFile {
         if kept.lists != self.lists {
             tracing::info!("the stored allow-list position is of a former identity and counts no more");
         }
-        Ok((kept.lists == self.lists).then_some(kept.position))
+        Ok((kept.lists == self.lists).then_some((kept.position, kept.document)))
     }
 
     /// Whole or not at all, and on disk when it returns.
-    pub(crate) fn write(&self, position: &ListPosition) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, position: &ListPosition, document: &ConnectorDocument) -> anyhow::Result<()> {
         let new = self.dir.join("allow-list.json.new");
         let mut file = OpenOptions::new()
             .write(true)
@@ -71,7 +74,7 @@ impl PositionFile {
             .mode(0o600)
             .open(&new)
             .with_context(|| format!("creating {}", new.display()))?;
-        let kept = Kept { lists: self.lists.clone(), position: position.clone() };
+        let kept = Kept { lists: self.lists.clone(), position: position.clone(), document: Some(document.clone()) };
         file.write_all(&serde_json::to_vec(&kept)?).context("writing the position")?;
         file.sync_all().context("syncing the position")?;
         fs::rename(&new, self.path()).context("renaming the position")?;
@@ -82,6 +85,8 @@ impl PositionFile {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use sluice_connector_wire::SignedAllowList;
+
     use super::*;
 
     const NAME: &str = "spiffe://sluice.test/tenant/acme/connector/dc-1";
@@ -93,8 +98,15 @@ mod tests {
         assert_eq!(at(NAME, "key"), None);
         let position =
             ListPosition { epoch: 3, version: 9, digest: Fingerprint::of(b"list"), policy_key: "key".to_owned() };
-        PositionFile::new(dir.path(), NAME, "key").write(&position).unwrap();
-        assert_eq!(at(NAME, "key"), Some(position));
+        let allow_list = SignedAllowList { jws: "list".to_owned(), policy_key: 1.into(), succession: Vec::new() };
+        let document = ConnectorDocument { gateways: Vec::new(), allow_list };
+        PositionFile::new(dir.path(), NAME, "key").write(&position, &document).unwrap();
+        assert_eq!(at(NAME, "key"), Some((position.clone(), Some(document))));
+        // As releases wrote it that did not keep the document.
+        let lists = Fingerprint::of(format!("{NAME} key").as_bytes());
+        let old = serde_json::json!({ "lists": lists, "position": position });
+        fs::write(dir.path().join("allow-list.json"), old.to_string()).unwrap();
+        assert_eq!(at(NAME, "key"), Some((position, None)));
         assert_eq!(at(NAME, "another control's key"), None);
         assert_eq!(at("spiffe://sluice.test/tenant/other/connector/dc-1", "key"), None);
         fs::write(dir.path().join("allow-list.json"), "{").unwrap();

@@ -51,10 +51,10 @@ async fn c5_target_that_resolves_to_loopback_or_metadata_is_refused() {
     let rules = vec![
         House::rule("by-name", &by_name, &[GATEWAY], &["10.0.0.0/8"]),
         House::rule("by-address", &by_address, &[GATEWAY], &[]),
-        // Naming a whole network does not name loopback in it.
-        House::rule("wide", &by_address, &[GATEWAY], &["0.0.0.0/0", "::/0"]),
-        House::rule("mapped", &mapped, &[GATEWAY], &["::/0"]),
-        House::rule("metadata", "tcp:169.254.169.254:80", &[GATEWAY], &["0.0.0.0/0"]),
+        // Naming half of all does not name loopback in it.
+        House::rule("wide", &by_address, &[GATEWAY], &["0.0.0.0/1", "::/1"]),
+        House::rule("mapped", &mapped, &[GATEWAY], &["::/1"]),
+        House::rule("metadata", "tcp:169.254.169.254:80", &[GATEWAY], &["128.0.0.0/1"]),
         House::rule("private", "tcp:10.255.255.1:80", &[GATEWAY], &["192.168.0.0/16"]),
     ];
     let up = Up::with(rules).await;
@@ -289,4 +289,32 @@ async fn streams_beyond_the_caps_are_refused_and_the_tunnel_lives() {
     };
     let mut stream = timeout(PATIENCE, again).await.expect("room again");
     assert_eq!(exchange(&mut stream, b"fine").await.unwrap(), b"fine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c4_a_connector_that_died_before_its_document_was_kept_serves_again_by_the_list_it_used_last() {
+    let target = format!("tcp:{}", echo().await);
+    let rules = vec![House::rule("roundup", &target, &[GATEWAY], &["127.0.0.1/32"])];
+    let up = Up::with(rules.clone()).await;
+    let file = up.house.state.path().join("allow-list.json");
+    let not_after = house::now().plus(3600);
+    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&file).unwrap());
+    let second = |rules| up.house.document_until(up.gateway, 2, rules, not_after);
+    up.agent.apply(&second(rules.clone())).unwrap();
+    let second = second(rules);
+    let before = inode();
+    // Another signature; then what is there already.
+    up.agent.apply(&second).unwrap();
+    let written = inode();
+    assert_ne!(written, before);
+    up.agent.apply(&second).unwrap();
+    assert_eq!(inode(), written, "the same is not written again");
+    up.stop.send(true).unwrap();
+    up.tunnels(0).await;
+    // Nobody offers it a document but the node, which has kept an older one.
+    let agent = up.house.agent(Limits::default());
+    let (_stop, _running) = house::run_agent(&agent);
+    assert!(agent.apply(&up.house.document(up.gateway, 1, Vec::new())).is_err());
+    up.tunnels(1).await;
+    exchange(&mut up.direct("roundup", &target).await.unwrap(), b"back").await.unwrap();
 }

@@ -11,8 +11,8 @@ use ipnetwork::IpNetwork;
 use sluice_node_identity::{ResourceId, UnixTime};
 
 use crate::{
-    AllowList, AllowListKeeper, AllowRule, Caller, CallerKind, CheckedList, ListPosition, ListRefused, Question,
-    Refusal, SignedAllowList, StreamClaims, StreamKind, Target, Verdict,
+    AllowList, AllowListKeeper, AllowRule, Caller, CallerKind, CheckedList, ListRefused, Question, Refusal,
+    SignedAllowList, StreamClaims, StreamKind, Target, Verdict,
     frame::MAX_FRAME,
     jws::{TYP_STREAM, Unverified},
     spent::{NotSpent, SpentTokens, TokenId},
@@ -110,14 +110,11 @@ impl Gatekeeper {
         Self { keeper, spent: BTreeMap::new(), spent_per_caller }
     }
 
-    /// What would have to be stored for `signed` to come into use. Nothing changes yet.
-    ///
-    /// # Errors
-    /// [`ListRefused`].
-    pub fn check_list(&self, signed: &SignedAllowList, now: UnixTime) -> Result<Option<ListPosition>, ListRefused> {
-        let mut keeper = self.keeper.clone();
-        keeper.offer(signed, now)?;
-        Ok(keeper.position().cloned())
+    /// The keeper of lists. A copy can be offered a list, and what must be stored be stored, while streams go on being
+    /// judged by this one; then [`Self::use_lists`].
+    #[must_use]
+    pub const fn lists(&self) -> &AllowListKeeper {
+        &self.keeper
     }
 
     /// Takes a list into use; see [`AllowListKeeper::offer`].
@@ -125,13 +122,20 @@ impl Gatekeeper {
     /// # Errors
     /// [`ListRefused`]; nothing has changed then.
     pub fn offer_list(&mut self, signed: &SignedAllowList, now: UnixTime) -> Result<(), ListRefused> {
-        self.keeper.offer(signed, now)?;
+        let mut keeper = self.keeper.clone();
+        keeper.offer(signed, now)?;
+        self.use_lists(keeper, now);
+        Ok(())
+    }
+
+    /// Judges by what `keeper`, a copy of [`Self::lists`], has come to know.
+    pub fn use_lists(&mut self, keeper: AllowListKeeper, now: UnixTime) {
+        self.keeper = keeper;
         // Callers come and go with lists; a departed one's memory may go when none of its tokens could pass again.
         let list = self.keeper.current();
         self.spent.retain(|id, spent| {
             list.is_some_and(|list| list.list().callers.iter().any(|caller| caller.id == *id)) || !spent.is_idle(now)
         });
-        Ok(())
     }
 
     /// The list in use, whether expired or not.

@@ -35,19 +35,19 @@ pub(crate) const STATE: &str = "state.json";
 pub(crate) async fn document(node: Arc<Inner>, judge: Judge) {
     let stored = node.config.borrow().clone();
     let mut seen = stored.as_ref().map_or(0, |envelope| envelope.version);
-    let mut refused = stored.filter(|envelope| match accept(&node, &judge, envelope) {
-        Ok(()) => false,
-        Err(reason) => {
-            tracing::warn!(version = envelope.version, "the document on disk is not used: {reason:#}");
-            true
-        }
-    });
+    let mut refused = None;
+    if let Some(envelope) = stored
+        && let Err(reason) = accept(&node, &judge, &envelope).await
+    {
+        tracing::warn!(version = envelope.version, "the document on disk is not used: {reason:#}");
+        refused = Some(envelope);
+    }
     let (mut pause, mut log) = (Pause::default(), Outage::new("document"));
     loop {
         let polled = poll(&node, seen).await;
         if let Some(waiting) = &refused
             && !matches!(polled, Ok(Some(_)))
-            && accept(&node, &judge, waiting).is_ok()
+            && accept(&node, &judge, waiting).await.is_ok()
         {
             tracing::info!(version = waiting.version, "a document that was refused is used now");
             node.refuse(waiting.version, String::new()).await;
@@ -84,7 +84,7 @@ async fn poll(node: &Inner, seen: u64) -> Result<Option<ConfigEnvelope>, CallErr
 /// A document that has just come: control is told when it is refused.
 async fn offer(node: &Inner, judge: &Judge, envelope: &Arc<ConfigEnvelope>) -> anyhow::Result<()> {
     let version = envelope.version;
-    let accepted = accept(node, judge, envelope);
+    let accepted = accept(node, judge, envelope).await;
     match &accepted {
         Ok(()) => tracing::info!(version, "new document"),
         Err(reason) => {
@@ -95,13 +95,19 @@ async fn offer(node: &Inner, judge: &Judge, envelope: &Arc<ConfigEnvelope>) -> a
     accepted
 }
 
-fn accept(node: &Inner, judge: &Judge, envelope: &Arc<ConfigEnvelope>) -> anyhow::Result<()> {
+async fn accept(node: &Inner, judge: &Judge, envelope: &Arc<ConfigEnvelope>) -> anyhow::Result<()> {
     readable(node, envelope)?;
-    judge(envelope).map_err(anyhow::Error::msg)?;
-    // The role runs by it now; to call it refused would be a lie, whatever the disk says.
-    if let Err(error) = node.disk.write(DOCUMENT, envelope.as_ref()) {
-        tracing::warn!("the document is not on disk, a restart without control would use an older one: {error:#}");
-    }
+    let (judge, disk, judged) = (judge.clone(), node.disk.clone(), envelope.clone());
+    // Signatures are checked and files written: nothing else shall wait for that.
+    let judging = tokio::task::spawn_blocking(move || {
+        judge(&judged)?;
+        // The role runs by it now; to call it refused would be a lie, whatever the disk says.
+        if let Err(error) = disk.write(DOCUMENT, judged.as_ref()) {
+            tracing::warn!("the document is not on disk, a restart without control would use an older one: {error:#}");
+        }
+        Ok(())
+    });
+    judging.await.context("judging the document broke off")?.map_err(|reason: String| anyhow!(reason))?;
     node.config.send_replace(Some(envelope.clone()));
     Ok(())
 }
