@@ -4,7 +4,7 @@
 use std::{future::pending, time::Duration};
 
 use sluice_connector_agent::Agent;
-use sluice_node_client::Node;
+use sluice_node_client::{CallError, Node};
 use sluice_node_identity::{Kill, StateView, StreamsHeard, kill_prefix};
 use tokio::time::sleep;
 
@@ -19,10 +19,16 @@ pub(super) async fn keep(node: &Node, agent: &Agent) {
 }
 
 async fn tell(node: &Node, agent: &Agent) {
-    let mut count = agent.stream_count();
+    let (mut count, mut said) = (agent.stream_count(), false);
     loop {
         let streams = agent.streams();
         let told: Result<StreamsHeard, _> = node.post("/node/v1/streams", &streams).await;
+        if let Err(CallError::Refused { message, .. }) = &told
+            && !std::mem::replace(&mut said, true)
+        {
+            tracing::warn!("control takes no report of live streams: {message}");
+        }
+        said &= told.is_err();
         match told {
             // Nothing is what control believes when it hears nothing.
             Ok(_) if streams.total == 0 => {

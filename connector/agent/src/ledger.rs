@@ -150,6 +150,7 @@ impl Row {
             up,
             down,
         }
+        .plain()
     }
 }
 

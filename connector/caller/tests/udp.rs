@@ -205,7 +205,7 @@ async fn c5_udp_is_as_little_allowed_by_default_as_tcp() {
     let rules = vec![
         House::rule("tcp-only", &tcp, &[GATEWAY], HERE),
         House::rule("unnamed", &udp, &[GATEWAY], &["10.0.0.0/8"]),
-        House::rule("every", "udp:255.255.255.255:67", &[GATEWAY], &["0.0.0.0/0"]),
+        House::rule("every", "udp:255.255.255.255:67", &[GATEWAY], &["128.0.0.0/1"]),
     ];
     let up = Up::with(rules).await;
     for (resource, target, code) in [

@@ -66,6 +66,8 @@ fn c4_each_wrong_claim_has_its_own_refusal() {
         ("token_bad_life", Box::new(|c| (c.iat, c.exp) = (UnixTime(NOW + 5), UnixTime(NOW)))),
         ("token_not_trusted", Box::new(|c| c.jti = World::text([1; 15]))),
         ("token_not_trusted", Box::new(|c| c.sub = String::new())),
+        ("token_not_trusted", Box::new(|c| c.sub = "user/ada\nuser/bob".to_owned())),
+        ("token_not_trusted", Box::new(|c| c.sub = "user/\u{9b}31m".to_owned())),
     ];
     for (code, spoil) in wrong {
         let mut world = World::new();
