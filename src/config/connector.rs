@@ -30,6 +30,11 @@ pub(crate) struct ConnectorConfig {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(crate) gateway_networks: Vec<IpNetwork>,
+    /// Networks (CIDR) in which no target is dialled, whatever control's list says, such as `127.0.0.0/8` on a machine
+    /// that runs other things too.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(crate) forbidden_networks: Vec<IpNetwork>,
     /// Who resolves the targets' names; without servers the system's resolver does. Names that servers named here
     /// answer for are looked up nowhere else, not in `/etc/hosts` either, and no search domain is added.
     #[serde(default)]

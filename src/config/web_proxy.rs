@@ -308,9 +308,8 @@ mod tests {
             assert_eq!((credentials.user.as_str(), credentials.domain.as_str()), ("svc", "CORP"));
             assert_eq!(credentials.password.expose(), "s3cret");
         }
-        let kerberos = format!(
-            "[kerberos]\nprincipal = 'u'\nrealm = 'CORP.TEST'\nkdc = ['x']\npassword_file = '{file}'"
-        );
+        let kerberos =
+            format!("[kerberos]\nprincipal = 'u'\nrealm = 'CORP.TEST'\nkdc = ['x']\npassword_file = '{file}'");
         let ticket = |rest: &str| section(&format!("{rest}\n{kerberos}")).setup(&[], |_| None);
         let refused = ticket("pac_url = 'http://x/p'").unwrap_err().to_string();
         assert!(refused.contains("login_at"), "{refused}");

@@ -9,8 +9,10 @@ use std::{
 };
 
 use anyhow::Context;
+use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use serde_json::json;
+use sluice_connector_agent::forbidden_address;
 use sluice_connector_wire::{
     AllowList, AllowListKeeper, ConnectorDocument, Decision, Explanation, ListRefused, Question, Target, explain,
 };
@@ -74,7 +76,7 @@ fn decide(args: &Args) -> anyhow::Result<ExitCode> {
     let list = kept_list(&config, now)?;
     let question = Question { caller: &args.caller, resource: args.resource.as_ref(), target: &args.to };
     let explanation = explain(&list, &question, now);
-    let guard = guard(&explanation, &args.to);
+    let guard = guard(&explanation, &args.to, &config.forbidden_networks);
     let allowed = explanation.allowed() && guard.is_none();
     let text = if args.json {
         let list = json!({ "epoch": list.epoch, "version": list.version, "not_after": list.not_after });
@@ -123,9 +125,12 @@ fn kept_list_once(config: &ConnectorConfig, now: UnixTime) -> anyhow::Result<Res
 }
 
 /// Why the dial guard would refuse an address; a name is judged only when it has been resolved.
-fn guard(explanation: &Explanation, target: &Target) -> Option<String> {
+fn guard(explanation: &Explanation, target: &Target, forbidden: &[IpNetwork]) -> Option<String> {
     let Decision::Allowed { networks, .. } = &explanation.decision else { return None };
     let address = target.host.parse().ok()?;
+    if forbidden_address(forbidden, &[address]).is_some() {
+        return Some(format!("{address} lies in forbidden_networks of this connector's configuration"));
+    }
     let refused = DialGuard::new(networks.iter().copied()).permit(&[address], target.port).err()?;
     Some(refused.to_string())
 }

@@ -33,16 +33,29 @@ pub(super) fn run(args: &RoleArgs) -> anyhow::Result<ExitCode> {
     let ready = Ready::new(config.settings()?)?.through(Arc::new(ToControl(egress.clone())));
     let way_out = Arc::new(ToGateways { egress, direct_udp: config.web_proxy.direct_udp });
     node::confine_with("connector", &config.state_dir, &config.user, config.token_paths())?;
-    node::runtime()?.block_on(serve(ready, config.state_dir, config.gateway_networks, dns, limits, status, way_out))?;
+    let own = Own {
+        state_dir: config.state_dir,
+        gateway_networks: config.gateway_networks,
+        forbidden_networks: config.forbidden_networks,
+        dns,
+        limits,
+    };
+    node::runtime()?.block_on(serve(ready, own, status, way_out))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What only this machine's owner says.
+struct Own {
+    state_dir: PathBuf,
+    gateway_networks: Vec<IpNetwork>,
+    forbidden_networks: Vec<IpNetwork>,
+    dns: DnsSettings,
+    limits: Limits,
 }
 
 async fn serve(
     ready: Ready,
-    state_dir: PathBuf,
-    gateway_networks: Vec<IpNetwork>,
-    dns: DnsSettings,
-    limits: Limits,
+    own: Own,
     status: Option<std::net::TcpListener>,
     way_out: Arc<ToGateways>,
 ) -> anyhow::Result<()> {
@@ -52,7 +65,7 @@ async fn serve(
         tokio::spawn(serve_status(TcpListener::from_std(listener)?, seen, stop.clone()));
     }
     let Some(node) = node::start(ready, Role::Connector, &stop).await? else { return Ok(()) };
-    let agent = Agent::open_through(pieces(&node, state_dir, gateway_networks, dns, limits), way_out)?;
+    let agent = Agent::open_through(pieces(&node, own), way_out)?;
     let judge: Judge = {
         let agent = agent.clone();
         Arc::new(move |envelope| apply(&agent, envelope))
@@ -87,13 +100,8 @@ fn status(listen: StatusListen) -> anyhow::Result<Option<std::net::TcpListener>>
     }
 }
 
-fn pieces(
-    node: &Node,
-    state_dir: PathBuf,
-    gateway_networks: Vec<IpNetwork>,
-    dns: DnsSettings,
-    limits: Limits,
-) -> Pieces {
+fn pieces(node: &Node, own: Own) -> Pieces {
+    let Own { state_dir, gateway_networks, forbidden_networks, dns, limits } = own;
     let (client, server) = (node.clone(), node.clone());
     Pieces {
         name: node::spiffe(node.name()),
@@ -103,6 +111,7 @@ fn pieces(
         server: Arc::new(move || server.server_config_with(&[]).context("the node's TLS cannot be set up")),
         state_dir,
         gateway_networks,
+        forbidden_networks,
         dns,
         limits,
     }

@@ -52,6 +52,7 @@ async fn main() -> Result<()> {
         server: Arc::new(move || Ok(server.clone())),
         state_dir: state.path().to_owned(),
         gateway_networks: vec![IpNetwork::from(arguments.gateway.ip())],
+        forbidden_networks: Vec::new(),
         dns: DnsSettings::default(),
         limits: Limits { streams: arguments.streams, ..Limits::default() },
     };

@@ -15,6 +15,7 @@ mod stream;
 
 use std::{
     collections::BTreeSet,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -60,6 +61,8 @@ pub struct Pieces {
     pub state_dir: PathBuf,
     /// Own networks in which gateways may lie; the document cannot widen them.
     pub gateway_networks: Vec<IpNetwork>,
+    /// Networks in which no target is dialled, whatever the list says.
+    pub forbidden_networks: Vec<IpNetwork>,
     /// Who resolves names.
     pub dns: DnsSettings,
     /// Bounds.
@@ -328,6 +331,13 @@ pub fn kept_position(
     policy_thumbprint: &str,
 ) -> anyhow::Result<Option<sluice_connector_wire::ListPosition>> {
     Ok(PositionFile::new(state_dir, name, policy_thumbprint).read()?.map(|(position, _)| position))
+}
+
+/// The first of a target's `addresses` that lies in one of `forbidden`. One is enough to refuse the target.
+#[must_use]
+pub fn forbidden_address(forbidden: &[IpNetwork], addresses: &[IpAddr]) -> Option<IpAddr> {
+    let lies = |address: &&IpAddr| forbidden.iter().any(|network| network.contains(address.to_canonical()));
+    addresses.iter().find(lies).copied()
 }
 
 fn now() -> UnixTime {

@@ -318,3 +318,17 @@ async fn c4_a_connector_that_died_before_its_document_was_kept_serves_again_by_t
     up.tunnels(1).await;
     exchange(&mut up.direct("roundup", &target).await.unwrap(), b"back").await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c5_what_this_machines_owner_forbids_no_list_opens() {
+    let at = echo().await;
+    let (by_name, by_address) = (format!("tcp:localhost:{}", at.port()), format!("tcp:{at}"));
+    let mapped = format!("tcp:[::ffff:127.0.0.1]:{}", at.port());
+    let rule = |target: &str| House::rule("roundup", target, &[GATEWAY], &["127.0.0.0/8", "::1/128"]);
+    let house = House { forbidden: vec!["127.0.0.0/8".parse().unwrap()], ..House::new() };
+    let rules = vec![rule(&by_name), rule(&by_address), rule(&mapped)];
+    let up = Up::in_house(house, rules, Limits::default(), Default::default()).await;
+    for target in [&by_name, &by_address, &mapped] {
+        assert_eq!(code(&up.direct("roundup", target).await.unwrap_err()), "target_forbidden", "{target}");
+    }
+}

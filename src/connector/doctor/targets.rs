@@ -2,7 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use sluice_connector_agent::Resolver;
+use ipnetwork::IpNetwork;
+use sluice_connector_agent::{Resolver, forbidden_address};
 use sluice_connector_wire::{AllowRule, Protocol, Refusal};
 use sluice_node_reach::DialGuard;
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -35,10 +36,11 @@ pub(super) async fn look(report: &mut Report, config: &ConnectorConfig, rules: &
     let mut looking = JoinSet::new();
     for (index, rule) in exact.iter().take(MOST).enumerate() {
         let (rule, resolver, room) = (AllowRule::clone(rule), resolver.clone(), room.clone());
+        let forbidden = config.forbidden_networks.clone();
         looking.spawn(async move {
             // The semaphore is never closed.
             let _place = room.acquire().await;
-            (index, one(&rule, &resolver).await)
+            (index, one(&rule, &resolver, &forbidden).await)
         });
     }
     let mut steps: Vec<(usize, Step)> = Vec::new();
@@ -63,7 +65,7 @@ fn is_exact(rule: &AllowRule) -> bool {
     rule.ports.from == rule.ports.to && !rule.host.starts_with("*.") && !rule.host.contains('/')
 }
 
-async fn one(rule: &AllowRule, resolver: &Resolver) -> Step {
+async fn one(rule: &AllowRule, resolver: &Resolver, forbidden: &[IpNetwork]) -> Step {
     let what = format!("target {}", rule.name());
     let target = format!("{}:{}:{}", rule.protocol.as_str(), rule.host, rule.ports.from);
     let addresses: Vec<IpAddr> = match resolver.resolve(&rule.host).await {
@@ -74,6 +76,10 @@ async fn one(rule: &AllowRule, resolver: &Resolver) -> Step {
             return Step::bad(what, format!("{target} cannot be resolved"), todo);
         }
     };
+    if let Some(address) = forbidden_address(forbidden, &addresses) {
+        let said = format!("{target} is {address}, in forbidden_networks");
+        return Step::bad(what, said, "take the target out of the resource, or its network out of forbidden_networks");
+    }
     let permitted = match DialGuard::new(rule.networks.iter().copied()).permit(&addresses, rule.ports.from) {
         Ok(permitted) => permitted,
         Err(refused) => {

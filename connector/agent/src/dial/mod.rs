@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::Shared;
+use crate::{Shared, forbidden_address};
 
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
@@ -47,6 +47,10 @@ impl Reached {
 pub(crate) async fn dial(shared: &Shared, granted: &Granted) -> Result<Reached, Refusal> {
     let target = granted.target();
     let addresses = shared.resolver.resolve_for(granted.caller(), &target.host).await?;
+    if let Some(address) = forbidden_address(&shared.pieces.forbidden_networks, &addresses) {
+        tracing::debug!(resource = %granted.resource(), %address, "forbidden_networks of this machine has a target");
+        return Err(Refusal::Forbidden);
+    }
     let guard = DialGuard::new(granted.networks().to_vec());
     let permitted = guard.permit(&addresses, target.port).map_err(|why| {
         tracing::debug!(resource = %granted.resource(), caller = granted.caller(), %why, "dial guard refused a target");

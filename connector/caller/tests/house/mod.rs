@@ -130,6 +130,7 @@ pub(crate) struct House {
     pub(crate) control: Arc<CertifiedKey>,
     pub(crate) state: TempDir,
     pub(crate) dns: DnsSettings,
+    pub(crate) forbidden: Vec<ipnetwork::IpNetwork>,
 }
 
 impl House {
@@ -144,6 +145,7 @@ impl House {
             control: authority.issue("spiffe://sluice.test/control"),
             state: tempfile::tempdir().unwrap(),
             dns: DnsSettings::default(),
+            forbidden: Vec::new(),
             authority,
         }
     }
@@ -208,6 +210,7 @@ impl House {
             server: Arc::new(move || Ok(server.clone())),
             state_dir: self.state.path().to_owned(),
             gateway_networks: vec!["127.0.0.1/32".parse().unwrap()],
+            forbidden_networks: self.forbidden.clone(),
             dns: self.dns.clone(),
             limits,
         }
