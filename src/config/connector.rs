@@ -76,8 +76,11 @@ struct Suffix {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
-    /// Streams of all tunnels at a time.
+    /// Streams of all tunnels at a time. One gateway, or control, alone gets at most three quarters of them.
     streams: usize,
+    /// Used tokens remembered of each caller; 16 MiB when it is full. A token is remembered for 35 s, so that a caller
+    /// opens at most a 35th of it a second.
+    spent_tokens_per_caller: usize,
     /// Seconds that running streams get when the connector stops.
     drain_seconds: u64,
     /// Seconds after which a stream of datagrams ends on which nothing moves.
@@ -89,6 +92,7 @@ impl Default for Limits {
         let defaults = sluice_connector_agent::Limits::default();
         Self {
             streams: defaults.streams,
+            spent_tokens_per_caller: defaults.spent_per_caller,
             drain_seconds: defaults.drain.as_secs(),
             udp_idle_seconds: defaults.udp_idle.as_secs(),
         }
@@ -130,6 +134,9 @@ impl ConnectorConfig {
         if self.limits.streams == 0 {
             return Err("limits.streams = 0 would refuse everybody");
         }
+        if self.limits.spent_tokens_per_caller == 0 {
+            return Err("limits.spent_tokens_per_caller = 0 would refuse everybody");
+        }
         if self.limits.drain_seconds > node::LONGEST_SECONDS {
             return Err("limits.drain_seconds is at most 86400, a day");
         }
@@ -138,6 +145,7 @@ impl ConnectorConfig {
         }
         let drain = Duration::from_secs(self.limits.drain_seconds);
         let udp_idle = Duration::from_secs(self.limits.udp_idle_seconds);
-        Ok(sluice_connector_agent::Limits { streams: self.limits.streams, drain, udp_idle, ..Default::default() })
+        let (streams, spent_per_caller) = (self.limits.streams, self.limits.spent_tokens_per_caller);
+        Ok(sluice_connector_agent::Limits { streams, spent_per_caller, drain, udp_idle, ..Default::default() })
     }
 }

@@ -98,7 +98,7 @@ pub struct Limits {
     pub probe_min: Duration,
     /// Longest such pause: 10 min.
     pub probe_max: Duration,
-    /// Spent tokens remembered per caller: 65,536.
+    /// Spent tokens remembered per caller: 262,144.
     pub spent_per_caller: usize,
 }
 

@@ -5,6 +5,7 @@ mod house;
 
 use std::time::{Duration, Instant};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use house::{CONNECTOR, House, PATIENCE, double::Double};
 use sluice_connector_caller::CallError;
 use sluice_connector_mux::{Stream, read_frame, write_frame};
@@ -164,4 +165,23 @@ async fn c2_stopping_gateway_says_so_on_every_line_and_sends_control_elsewhere()
     let mut late = Double::half_open(&house, &server, &house.connector).await.unwrap();
     late.hello(SID, ClassPair::Bulk).await;
     assert!(late.is_closed().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c4_a_gateways_token_is_good_for_seconds_only() {
+    let house = House::new();
+    let server = house.tunnel_server(Default::default());
+    let mut agent = Double::connect(&house, &server, &house.connector, SID, ClassPair::Standard).await;
+    let (_asking, (_stream, token)) = tokio::join!(
+        async {
+            tokio::spawn({
+                let server = server.clone();
+                async move { drop(open(&server, ClassPair::Standard).await) }
+            })
+        },
+        agent.asked()
+    );
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 5);
 }

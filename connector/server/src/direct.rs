@@ -5,9 +5,7 @@ use std::{collections::VecDeque, io, pin::pin, sync::Arc, time::Duration};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures::{StreamExt, stream::FuturesUnordered};
 use sluice_connector_mux::{read_frame, write_frame};
-use sluice_connector_wire::{
-    ClassPair, MAX_TOKEN_LIFE, OpenReply, OpenRequest, Refusal, StreamClaims, Target, sign_stream_token,
-};
+use sluice_connector_wire::{ClassPair, OpenReply, OpenRequest, Refusal, StreamClaims, Target, sign_stream_token};
 use sluice_node_identity::{NodeId, ResourceId, UnixTime};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
@@ -20,6 +18,9 @@ use crate::{
 
 /// Round-trip times of a connection that an answer may take before the next way is tried beside it.
 const HEDGE_ROUND_TRIPS: u32 = 4;
+
+/// Seconds for which a token is good: it is used at once, and the agent has to remember it 30 s longer.
+const TOKEN_LIFE: u64 = 5;
 
 /// What a direct stream is for.
 #[derive(Clone, Copy, Debug)]
@@ -198,7 +199,7 @@ impl TunnelServer {
             sid: facts.sid.clone(),
             cnf: facts.cnf.clone(),
             iat: now,
-            exp: now.plus(MAX_TOKEN_LIFE),
+            exp: now.plus(TOKEN_LIFE),
             jti: URL_SAFE_NO_PAD.encode(jti),
         };
         Ok(sign_stream_token(&claims, &self.shared.signer)?)

@@ -97,7 +97,7 @@ impl SpentTokens {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use std::collections::BTreeSet;
 
     use proptest::prelude::*;
@@ -142,6 +142,16 @@ mod tests {
         assert!(!spent.is_stuck(CAPACITY + 9, UnixTime(70)));
         assert!(spent.is_stuck(CAPACITY + 9, UnixTime(60)), "what was forgotten was good until 100");
         assert!(spent.is_stuck(CAPACITY, UnixTime(5)), "full of what is to come");
+    }
+
+    #[test]
+    fn c4_a_caller_opens_three_thousand_streams_a_second_as_long_as_it_likes() {
+        let mut spent = SpentTokens::default();
+        for n in 0..150 * 3_000_u32 {
+            let (mut id, now) = ([0; 16], UnixTime(1_000 + u64::from(n / 3_000)));
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            assert_eq!(spent.spend(id, now.plus(5 + TOKEN_LEEWAY), crate::SPENT_PER_CALLER, now), Ok(()));
+        }
     }
 
     #[test]
