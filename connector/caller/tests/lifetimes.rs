@@ -184,3 +184,24 @@ async fn tunnel_of_a_revoked_connector_ends_with_its_streams() {
     up.tunnels(1).await;
     exchange(&mut up.direct("roundup", &target).await.unwrap(), b"y").await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_an_agent_ends_a_connection_with_its_own_certificate_too() {
+    let mut house = House::new();
+    house.connector = house.authority.issue_until(&connector_name().to_string(), Duration::from_secs(4));
+    let evil = house::evil::Evil::run(&house).await;
+    let agent = house.agent(Limits::default());
+    agent.apply(&house.document(evil.address, 1, Vec::new())).unwrap();
+    let (_stop, _running) = house::run_agent(&agent);
+    // This gateway looks at no certificate's end; the agent does.
+    let lane = |wanted: bool| {
+        let agent = agent.clone();
+        async move {
+            while agent.tunnels().iter().flat_map(|tunnel| &tunnel.lanes).any(|lane| lane.in_use.is_some()) != wanted {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    timeout(PATIENCE, lane(true)).await.expect("up");
+    timeout(PATIENCE, lane(false)).await.expect("down with the certificate");
+}

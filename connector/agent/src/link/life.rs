@@ -111,7 +111,7 @@ impl Life {
                     aging = false;
                     self.report(Report::Aging).await;
                 }
-                () = &mut ended => bail!("the gateway's certificate has ended"),
+                () = &mut ended => bail!("a certificate of this connection has ended"),
             }
         }
         drop(carried);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use rustls::{
-    ClientConfig,
+    ClientConfig, SignatureScheme,
     client::Resumption,
     pki_types::{CertificateDer, ServerName},
 };
@@ -20,12 +20,16 @@ use super::{
 };
 use crate::{Shared, board::Hurdle, now};
 
+/// What the key of any node signs with.
+const SCHEMES: [SignatureScheme; 3] =
+    [SignatureScheme::RSA_PSS_SHA256, SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519];
+
 /// A connection whose other end is the gateway that was meant.
 pub(super) struct Proved {
     pub(super) connection: Connection,
     /// Hash of the certificate it showed.
     pub(super) cnf: String,
-    /// How long that is still good.
+    /// How long that, and the one we showed, are still good: the gateway ends the connection with ours.
     pub(super) left: Duration,
     /// How it came about, for people.
     pub(super) via: String,
@@ -71,6 +75,7 @@ async fn over_tcp(shared: &Shared, endpoint: &GatewayEndpoint, pair: ClassPair) 
     };
     let host = ServerName::try_from(endpoint.host.clone()).context("the gateway's host is no name or address")?;
     let config = Arc::new(client_tls(shared, &endpoint.id)?);
+    let own = own_left(&config)?;
     let tls = timeout(limits.handshake, TlsConnector::from(config).connect(host, outward.io))
         .await
         .context("the handshake took too long")
@@ -84,6 +89,7 @@ async fn over_tcp(shared: &Shared, endpoint: &GatewayEndpoint, pair: ClassPair) 
     ensure!(session.alpn_protocol() == Some(ALPN_TUNNEL), "the gateway does not speak tunnels on this port");
     let leaf = session.peer_certificates().and_then(<[_]>::first).context("the gateway showed no certificate")?;
     let (cnf, left) = standing(leaf)?;
+    let left = left.min(own);
     let connection = Connection::over_metered_tcp(tls, End::Agent, outward.heard);
     Ok(Proved { connection, cnf, left, via: outward.via })
 }
@@ -96,7 +102,9 @@ async fn over_quic(shared: &Shared, endpoint: &GatewayEndpoint, own: &quinn::End
         return Err(anyhow!(why).context(Hurdle::Connect));
     }
     let addresses = permitted(&shared.gateway_resolver, &shared.pieces.gateway_networks, endpoint).await?;
-    let config = sluice_connector_mux::quic::client_config(client_tls(shared, &endpoint.id)?)?;
+    let tls = client_tls(shared, &endpoint.id)?;
+    let own_left = own_left(&tls)?;
+    let config = sluice_connector_mux::quic::client_config(tls)?;
     let dialling = quic::connect(own, &config, &addresses, &endpoint.host);
     let quic = timeout(shared.pieces.limits.handshake, dialling)
         .await
@@ -107,12 +115,21 @@ async fn over_quic(shared: &Shared, endpoint: &GatewayEndpoint, own: &quinn::End
     ensure!(spoken.as_deref() == Some(ALPN_TUNNEL), "the gateway does not speak tunnels on this port");
     let chain = quic.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
     let (cnf, left) = standing(chain.as_deref().and_then(|chain| chain.first()).context("no certificate was shown")?)?;
+    let left = left.min(own_left);
     Ok(Proved { connection: Connection::over_quic(quic, End::Agent), cnf, left, via: "direct".to_owned() })
 }
 
 /// Hash of a certificate whose chain has been checked, and how long it is still good.
 fn standing(leaf: &CertificateDer<'_>) -> anyhow::Result<(String, Duration)> {
     Ok((certificate_hash(leaf), Duration::from_secs(Peer::from_leaf(leaf)?.not_after.since(now()))))
+}
+
+/// How long the certificate is good that this configuration shows. If it is renewed during the handshake, less than need
+/// be.
+fn own_left(config: &ClientConfig) -> anyhow::Result<Duration> {
+    let shown = config.client_auth_cert_resolver.resolve(&[], &SCHEMES);
+    let shown = shown.context("this connector has no certificate to show")?;
+    Ok(standing(shown.cert.first().context("this connector's certificate is missing")?)?.1)
 }
 
 fn client_tls(shared: &Shared, gateway: &NodeId) -> anyhow::Result<ClientConfig> {
