@@ -14,11 +14,14 @@ use std::{
 use sluice_connector_wire::{ClassPair, Granted, Refusal, StreamClaims, StreamKind, Transport};
 use sluice_node_identity::{LiveStream, LiveStreams, NodeId, ResourceId, STREAMS_TOLD, StreamId, UnixTime};
 use tokio::sync::{Notify, watch};
+use tracing::field;
 
 use crate::{now, quiet::Quiet};
 
 /// How a stream ends that both sides have ended.
 pub(crate) const CLOSED: &str = "closed";
+/// Counted beside the codes of refusals: the caller was gone before the target answered.
+const GIVEN_UP: &str = "given_up";
 
 /// What is known of a stream when it begins; none of it is the user's data.
 #[derive(Clone, Debug)]
@@ -28,7 +31,8 @@ pub(crate) struct Facts {
     subject: String,
     resource: ResourceId,
     target: String,
-    dialled: SocketAddr,
+    /// Once it is connected.
+    dialled: Option<SocketAddr>,
     rule: String,
     gateway: NodeId,
     transport: Transport,
@@ -36,15 +40,15 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Of a stream that was let pass and whose target is connected at `dialled`.
-    pub(crate) fn new(granted: &Granted, kind: StreamKind, dialled: SocketAddr, way: &Way<'_>) -> Self {
+    /// Of a stream that was let pass and whose target is about to be dialled.
+    pub(crate) fn new(granted: &Granted, kind: StreamKind, way: &Way<'_>) -> Self {
         Self {
             sealed: kind == StreamKind::Sealed,
             caller: granted.caller().to_owned(),
             subject: granted.subject().to_owned(),
             resource: granted.resource().clone(),
             target: granted.target().to_string(),
-            dialled,
+            dialled: None,
             rule: granted.rule().to_owned(),
             gateway: way.gateway.clone(),
             transport: way.transport,
@@ -142,7 +146,7 @@ impl Row {
             subject: subject.clone(),
             resource: resource.clone(),
             target: target.clone(),
-            dialled: dialled.to_string(),
+            dialled: dialled.map(|at| at.to_string()).unwrap_or_default(),
             rule: rule.clone(),
             gateway: gateway.clone(),
             transport: transport.to_string(),
@@ -151,6 +155,36 @@ impl Row {
             down,
         }
         .plain()
+    }
+}
+
+/// A stream whose target is being dialled. Dropped without a word: its caller gave it up, or the tunnel is gone; that
+/// the target was knocked at is told all the same.
+#[derive(Debug)]
+pub(crate) struct Knock {
+    ledger: Arc<Ledger>,
+    facts: Facts,
+    told: bool,
+}
+
+impl Knock {
+    /// The target answered at `dialled`: the stream begins.
+    pub(crate) fn enter(mut self, dialled: SocketAddr) -> Entry {
+        self.told = true;
+        self.ledger.enter(Facts { dialled: Some(dialled), ..self.facts.clone() })
+    }
+
+    /// [`Ledger::refused`] has told of it.
+    pub(crate) fn refused(mut self) {
+        self.told = true;
+    }
+}
+
+impl Drop for Knock {
+    fn drop(&mut self) {
+        if !self.told {
+            self.ledger.given_up(&self.facts);
+        }
     }
 }
 
@@ -200,7 +234,7 @@ impl Drop for Entry {
             subject = facts.subject,
             resource = %facts.resource,
             target = facts.target,
-            dialled = %facts.dialled,
+            dialled = facts.dialled.map(field::display),
             rule = facts.rule,
             gateway = %facts.gateway,
             transport = %facts.transport,
@@ -224,8 +258,22 @@ impl Default for Ledger {
 }
 
 impl Ledger {
+    /// A target is about to be dialled.
+    pub(crate) fn knock(self: &Arc<Self>, facts: Facts) -> Knock {
+        Knock { ledger: self.clone(), facts, told: false }
+    }
+
+    fn given_up(&self, facts: &Facts) {
+        *self.ended().refused.entry(GIVEN_UP).or_default() += 1;
+        let Facts { sealed, caller, subject, resource, target, rule, gateway, .. } = facts;
+        let kind = if *sealed { "sealed" } else { "direct" };
+        if let Some(unsaid) = self.quiet().may_say(&format!("{kind} streams by {gateway}"), self.began.elapsed()) {
+            tracing::info!(%gateway, kind, caller, subject, %resource, target, rule, code = GIVEN_UP, unsaid, "stream given up while its target was dialled");
+        }
+    }
+
     /// A stream begins.
-    pub(crate) fn enter(self: &Arc<Self>, facts: Facts) -> Entry {
+    fn enter(self: &Arc<Self>, facts: Facts) -> Entry {
         let row = Arc::new(Row {
             facts,
             since: now(),

@@ -106,6 +106,7 @@ where
         shared.ledger.refused(&tunnel.way(), presented.kind, &Refusal::Busy, Some(&asked));
         return refuse(&mut io, &Refusal::Busy, limit).await;
     };
+    let knock = shared.ledger.knock(Facts::new(&granted, presented.kind, &tunnel.way()));
     let dialled = tokio::select! {
         dialled = dial(shared, &granted) => dialled,
         // Nothing may come before the answer; an end means that nobody waits for it any more.
@@ -114,17 +115,25 @@ where
             return Ok(());
         }
     };
-    let target = match dialled {
-        Ok(target) => target,
+    let reached = dialled.and_then(|target| {
+        let at = target.at().map_err(|_| Refusal::Unreachable)?;
+        // Dialling takes its time: what was allowed when it began may be so no longer.
+        if watch::allows(shared, &granted, at) { Ok((target, at)) } else { Err(Refusal::NotAllowed) }
+    });
+    let (target, at) = match reached {
+        Ok(reached) => reached,
         Err(refusal) => {
             let asked = Asked { claims: granted.claims(), rule: granted.rule() };
             shared.ledger.refused(&tunnel.way(), presented.kind, &refusal, Some(&asked));
+            knock.refused();
             return refuse(&mut io, &refusal, limit).await;
         }
     };
-    write_frame(&mut io, &OpenReply::Open, limit).await.context("answering the caller")?;
-    let at = target.at().context("the target has gone")?;
-    let entry = shared.ledger.enter(Facts::new(&granted, presented.kind, at, &tunnel.way()));
+    let entry = knock.enter(at);
+    if let Err(error) = write_frame(&mut io, &OpenReply::Open, limit).await {
+        entry.end(&Err(error));
+        return Ok(());
+    }
     let interrupted = async {
         tokio::select! {
             () = watch::withdrawn(shared, &granted, at, &mut lists) => "no longer allowed",
@@ -135,8 +144,9 @@ where
         Reached::Tcp(tcp) => {
             let mut target = tcp::Counted::new(tcp, entry.row());
             let ended = tokio::select! {
-                ended = target.copy(&mut io) => ended.map(|()| CLOSED),
+                biased;
                 why = interrupted => Ok(why),
+                ended = target.copy(&mut io) => ended.map(|()| CLOSED),
             };
             target.settle(&ended);
             ended
@@ -144,8 +154,9 @@ where
         Reached::Udp(udp) => {
             let (flow, row) = (io.into_datagrams(), entry.row());
             tokio::select! {
-                ended = udp::copy(&flow, &udp, &row, shared.pieces.limits.udp_idle) => ended,
+                biased;
                 why = interrupted => Ok(why),
+                ended = udp::copy(&flow, &udp, &row, shared.pieces.limits.udp_idle) => ended,
             }
         }
     };

@@ -1,6 +1,6 @@
 //! Sealed streams: mutual TLS with control inside the stream, so that the gateway carries what it cannot read.
 
-use std::sync::Arc;
+use std::{io::ErrorKind, sync::Arc};
 
 use anyhow::{Context, ensure};
 use rustls::server::NoServerSessionStorage;
@@ -28,8 +28,18 @@ pub(super) async fn accept(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     let tls = timeout(limit, TlsAcceptor::from(Arc::new(config)).accept(stream));
-    let mut tls = tls.await.context("the sealed handshake took too long")?.context("sealed handshake")?;
-    let cnf = control_certificate(shared, &tls)?;
+    let greeted = tls.await.context("the sealed handshake took too long")?;
+    let stranger = |error: anyhow::Error| {
+        shared.ledger.refused(&tunnel.way(), StreamKind::Sealed, &Refusal::NotTrusted, None);
+        error
+    };
+    let mut tls = match greeted {
+        Ok(tls) => tls,
+        // What TLS does not like; a connection that broke is nobody's attempt.
+        Err(error) if error.kind() == ErrorKind::InvalidData => return Err(stranger(error.into())),
+        Err(error) => return Err(error).context("sealed handshake"),
+    };
+    let cnf = control_certificate(shared, &tls).map_err(stranger)?;
     match first_frame(&mut tls, limit).await {
         Ok(OpenRequest::Direct { token }) => {
             let presented = Presented { kind: StreamKind::Sealed, caller: CONTROL, sid: &tunnel.sid, cnf: &cnf };

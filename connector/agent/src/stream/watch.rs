@@ -19,11 +19,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// it, or its hours or its exception are over.
 pub(super) async fn withdrawn(shared: &Shared, granted: &Granted, at: SocketAddr, lists: &mut watch::Receiver<u64>) {
     loop {
-        let (list, now) = (shared.gatekeeper().list(), now());
-        let networks = list.as_ref().and_then(|list| list.still_allows(granted, now));
-        if networks.is_none_or(|networks| DialGuard::new(networks).permit(&[at.ip()], at.port()).is_err()) {
+        if !allows(shared, granted, at) {
             return;
         }
+        let (list, now) = (shared.gatekeeper().list(), now());
         let wait = list.and_then(|list| list.next_change(granted, now)).map_or(Duration::MAX, until);
         tokio::select! {
             changed = lists.changed() => if changed.is_err() { return },
@@ -31,6 +30,13 @@ pub(super) async fn withdrawn(shared: &Shared, granted: &Granted, at: SocketAddr
             () = sleep(wait.min(LOOK_AGAIN)) => {}
         }
     }
+}
+
+/// Whether what was granted may be at this moment, at the address `at`.
+pub(super) fn allows(shared: &Shared, granted: &Granted, at: SocketAddr) -> bool {
+    let list = shared.gatekeeper().list();
+    let networks = list.and_then(|list| list.still_allows(granted, now()));
+    networks.is_some_and(|networks| DialGuard::new(networks).permit(&[at.ip()], at.port()).is_ok())
 }
 
 /// Time until `moment`, by the clock.
