@@ -109,10 +109,14 @@ struct Link {
 }
 
 impl Keeper {
-    fn tell(&mut self, event: Event) {
+    fn step(&mut self, event: Event) {
         for action in self.machine.on(event, self.began.elapsed()) {
             self.act(action);
         }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.step(event);
         let is_up = ClassPair::ALL.iter().any(|pair| self.machine.lane(*pair).in_use.is_some());
         if is_up != self.is_up {
             self.is_up = is_up;
@@ -126,7 +130,8 @@ impl Keeper {
         match report {
             Report::Reached => self.tell(Event::Reached(link)),
             Report::Up => self.up(link),
-            Report::Busy(busy) => self.tell(Event::Streams { link, open: usize::from(busy) }),
+            // Comes and goes with each short stream, and rarely changes what is told: the next look notes it.
+            Report::Busy(busy) => self.step(Event::Streams { link, open: usize::from(busy) }),
             Report::Leaving => {
                 tracing::info!(gateway = %self.endpoint.id, "the gateway is leaving; its streams go on");
                 self.tell(Event::Leaving(link));

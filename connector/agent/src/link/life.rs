@@ -1,6 +1,6 @@
 //! One connection's life: dialled, proved, greeted, carrying streams, ended.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use sluice_connector_mux::Stream;
@@ -78,8 +78,15 @@ impl Life {
         let stream = connection.opener().open().await.context("opening the agent's line")?;
         let (line, carrying) = line::open(stream, AgentHello { sid: sid.clone(), pair: self.pair });
         let tunnel = Tunnel { gateway: self.endpoint.id.clone(), sid, cnf, transport, pair: self.pair };
-        let mut carried =
-            Carried { life: &self, tunnel: Arc::new(tunnel), streams: JoinSet::new(), up: None, retired: None, line };
+        let mut carried = Carried {
+            life: &self,
+            tunnel: Arc::new(tunnel),
+            streams: JoinSet::new(),
+            up: None,
+            retired: None,
+            leaving: false,
+            line,
+        };
         let heard = connection.heard();
         let began = Instant::now();
         let mut liveness = Liveness::new(began.elapsed());
@@ -138,6 +145,8 @@ struct Carried<'a> {
     up: Option<Up>,
     /// Since when no new streams are wanted.
     retired: Option<Instant>,
+    /// The gateway has said that it is leaving; once is enough.
+    leaving: bool,
     line: Line,
 }
 
@@ -153,7 +162,7 @@ impl Carried<'_> {
 
     fn retire(&mut self) {
         self.retired.get_or_insert_with(Instant::now);
-        self.line.say(AgentSays::Retire);
+        self.line.retire();
     }
 
     async fn finished(&self, done: Result<(), tokio::task::JoinError>) {
@@ -186,6 +195,7 @@ impl Carried<'_> {
                     self.life.report(Report::Up).await;
                 }
             }
+            GatewaySays::Leaving if mem::replace(&mut self.leaving, true) => {}
             GatewaySays::Leaving => self.life.report(Report::Leaving).await,
         }
         Ok(())
