@@ -21,7 +21,7 @@ use futures::future::BoxFuture;
 use sluice_connector_agent::{Outward, Reaching, WayOut};
 use sluice_connector_egress::{
     Connected, Egress, Explanation, Guard, Io, Setup,
-    worker::{self, Kind, Spawner, Workers},
+    worker::{self, Kind, Lifeline, Spawner},
 };
 use sluice_connector_webproxy::Way;
 use sluice_connector_wire::{ClassPair, GatewayEndpoint};
@@ -55,22 +55,29 @@ fn kind(name: &str) -> Result<Kind, String> {
     Kind::named(name).ok_or_else(|| "no such worker".to_owned())
 }
 
-/// The way out that `setup` describes, with workers that are `user`. Call it with the rights of whoever starts the role, before threads.
-pub(crate) fn egress(setup: Setup, user: &str) -> anyhow::Result<Egress> {
-    let wanted = setup.pac.is_some() || setup.kerberos.is_some();
-    let workers = wanted.then(|| spawner(user)).transpose()?;
-    Egress::new(setup, workers)
+/// The way out that `setup` describes, with workers that are `user`, and what tells the end of the process that starts
+/// those. Call it with the rights of whoever starts the role, before threads.
+pub(crate) fn egress(setup: Setup, user: &str) -> anyhow::Result<(Egress, Option<Lifeline>)> {
+    if setup.pac.is_none() && setup.kerberos.is_none() {
+        return Ok((Egress::new(setup, None)?, None));
+    }
+    let mut command = Command::new(THIS_PROGRAM);
+    command.args([COMMAND, "--user", user]);
+    let (spawner, lifeline) = Spawner::start(command).context("cannot start the web proxy's helper process")?;
+    Ok((Egress::new(setup, Some(Arc::new(spawner)))?, Some(lifeline)))
+}
+
+/// Returns when the helper process has gone; never when there is none.
+pub(crate) async fn helper_lost(lifeline: Option<Lifeline>) -> anyhow::Error {
+    let Some(lifeline) = lifeline else { return std::future::pending().await };
+    let watched = lifeline.ended().await;
+    let gone = "the web proxy's helper process has gone, and a confined connector cannot start another; restart it";
+    watched.err().map_or_else(|| anyhow::anyhow!(gone), |error| anyhow::Error::new(error).context(gone))
 }
 
 /// What the configuration says about it, read whole.
 pub(crate) fn setup(config: &ConnectorConfig) -> anyhow::Result<Setup> {
     config.web_proxy.setup(&config.gateway_networks, |name| std::env::var(name).ok())
-}
-
-fn spawner(user: &str) -> anyhow::Result<Arc<dyn Workers>> {
-    let mut command = Command::new(THIS_PROGRAM);
-    command.args([COMMAND, "--user", user]);
-    Ok(Arc::new(Spawner::start(command).context("cannot start the web proxy's helper process")?))
 }
 
 /// Runs the hidden command.
@@ -93,7 +100,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn start(kind: Kind, socket: OwnedFd) -> io::Result<Child> {
     let mut command = Command::new(THIS_PROGRAM);
-    command.args([COMMAND, "--worker", kind.name()]).env_clear().stdin(socket).stdout(Stdio::null());
+    command.args([COMMAND, "--worker", kind.name()]).env_clear().stdin(socket);
+    // Not even the connector's log: a worker reads what strangers write.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn()
 }
 

@@ -27,7 +27,7 @@ use world::{Echo, kdc::Kdc, passes, refused, setup};
 fn spawner() -> Arc<Spawner> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
     command.args(["web-proxy-helper", "--user", "nobody"]);
-    Arc::new(Spawner::start(command).unwrap())
+    Arc::new(Spawner::start(command).unwrap().0)
 }
 
 async fn returned(workers: &Arc<Spawner>, body: &str) -> String {
@@ -73,15 +73,15 @@ async fn c3_a_confined_worker_makes_kerberos_tickets() {
     assert!(wrong.contains("password or key of the principal is wrong"), "{wrong}");
 }
 
-/// The worker behind `socket`, by the only thing it shares with us.
-fn worker_of(spawner: u32) -> u32 {
-    let children = format!("/proc/{spawner}/task/{spawner}/children");
+/// The first child of a process.
+fn child_of(parent: u32) -> u32 {
+    let children = format!("/proc/{parent}/task/{parent}/children");
     let until = std::time::Instant::now() + Duration::from_secs(20);
     loop {
         if let Some(child) = fs::read_to_string(&children).unwrap().split_whitespace().next() {
             return child.parse().unwrap();
         }
-        assert!(std::time::Instant::now() < until, "no worker");
+        assert!(std::time::Instant::now() < until, "no child");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -92,9 +92,9 @@ fn c3_a_worker_has_one_socket_no_names_no_environment_and_hangs_up_with_us() {
     let own = UnixStream::pair().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
     command.args(["web-proxy-helper", "--user", "nobody"]).env("SLUICE_SECRET", "s3cret");
-    let spawner = Spawner::start(command).unwrap();
+    let (spawner, _lifeline) = Spawner::start(command).unwrap();
     let mut socket = spawner.start(Kind::Pac).unwrap();
-    let worker = worker_of(spawner.id());
+    let worker = child_of(spawner.id());
     let of = |name: &str| format!("/proc/{worker}/{name}");
     let until = std::time::Instant::now() + Duration::from_secs(20);
     let status = loop {
@@ -162,6 +162,20 @@ async fn c3_a_confined_connector_joins_through_a_kerberos_proxy_that_a_script_na
         assert!(running.said().contains("confined"), "{}", running.said());
         let log = fs::read_to_string(squid.folder.path().join("access.log")).unwrap();
         assert!(log.contains(&format!("CONNECT {}", world.address)) && log.contains("robot"), "{log}");
+
+        // Without its helper it would be cut off for good: it ends, and is started again by whoever looks after it.
+        let mut running = running;
+        let helper = i32::try_from(child_of(running.child.id())).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(helper), nix::sys::signal::Signal::SIGKILL).unwrap();
+        let until = std::time::Instant::now() + Duration::from_secs(30);
+        let status = loop {
+            if let Some(status) = running.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(std::time::Instant::now() < until, "it runs on: {}", running.said());
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        assert!(!status.success() && running.said().contains("helper process has gone"), "{}", running.said());
     })
     .await
     .unwrap();

@@ -87,6 +87,19 @@ fn a_confined_role_makes_no_namespace_by_any_name_of_the_call() {
 }
 
 #[test]
+fn a_worker_signals_nobody_but_itself() {
+    if !alone("a_worker_signals_nobody_but_itself") {
+        return;
+    }
+    let (own, other) = (nix::unistd::getpid().as_raw(), nix::unistd::getppid().as_raw());
+    super::worker().unwrap();
+    assert_eq!(raw(libc::SYS_tgkill, other), Errno::EPERM);
+    // Let through: there is no thread of number 0.
+    assert_eq!(raw(libc::SYS_tgkill, own), Errno::EINVAL);
+    assert_eq!(raw(libc::SYS_kill, own), Errno::EPERM);
+}
+
+#[test]
 fn a_role_that_runs_programs_may_run_only_those_and_keeps_only_the_named_capability() {
     if !alone("a_role_that_runs_programs_may_run_only_those_and_keeps_only_the_named_capability") {
         return;

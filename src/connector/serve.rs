@@ -29,7 +29,7 @@ pub(super) fn run(args: &RoleArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let status = status(config.status.listen)?;
-    let egress = web_proxy::egress(setup, &config.user)?;
+    let (egress, helper) = web_proxy::egress(setup, &config.user)?;
     let ready = Ready::new(config.settings()?)?.through(Arc::new(ToControl(egress.clone())));
     let way_out = Arc::new(ToGateways { egress, direct_udp: config.web_proxy.direct_udp });
     node::confine_with("connector", &config.state_dir, &config.user, config.token_paths())?;
@@ -40,7 +40,13 @@ pub(super) fn run(args: &RoleArgs) -> anyhow::Result<ExitCode> {
         dns,
         limits,
     };
-    node::runtime()?.block_on(serve(ready, own, status, way_out))?;
+    let serving = serve(ready, own, status, way_out);
+    node::runtime()?.block_on(async {
+        tokio::select! {
+            served = serving => served,
+            lost = web_proxy::helper_lost(helper) => Err(lost),
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -59,7 +59,8 @@ fn prepare(report: &mut Report, args: &Args) -> Option<(ConnectorConfig, Egress)
         config.agent().map_err(str::to_owned)?;
         config.dns().map_err(|error| error.to_string())?;
         let egress = web_proxy::setup(&config).and_then(|setup| web_proxy::egress(setup, &config.user));
-        let egress = egress.map_err(|error| format!("{error:#}"))?;
+        // For one question the helper process lives long enough.
+        let (egress, _helper) = egress.map_err(|error| format!("{error:#}"))?;
         Ok((config, egress))
     });
     match read {

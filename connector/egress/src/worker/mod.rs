@@ -19,7 +19,7 @@ use nix::{
 
 pub(crate) use frame::{Answer, Ask, Login, MAX_SCRIPT, Secret};
 pub(crate) use parent::{Done, Help, Staff};
-pub use spawn::{Spawner, serve_spawner};
+pub use spawn::{Lifeline, Spawner, serve_spawner};
 
 /// What a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,12 +10,13 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use rustix::net::{
@@ -23,16 +24,37 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 
-use super::{Kind, MAX_WORKERS, Workers};
+use tokio::{io::AsyncReadExt, net::unix::pipe};
+
+use super::{Kind, MAX_WORKERS, WALL_SECONDS, Workers};
 
 /// Most processes at a time: the connector holds itself to [`MAX_WORKERS`], and as many may still be ending.
 const MAX_PROCESSES: usize = 2 * MAX_WORKERS;
+/// How soon a worker's end is seen.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The connector's hold on the process that starts workers. Dropping it ends that process, and its workers with it.
 #[derive(Debug)]
 pub struct Spawner {
     control: Mutex<UnixStream>,
-    child: Child,
+    id: u32,
+}
+
+/// Tells when the process that starts workers has gone: without it there are no scripts and no tickets any more.
+#[derive(Debug)]
+pub struct Lifeline(ChildStdout);
+
+impl Lifeline {
+    /// Returns when the process has gone. Needs a runtime.
+    ///
+    /// # Errors
+    /// When that cannot be watched.
+    pub async fn ended(self) -> io::Result<()> {
+        let mut end = pipe::Receiver::from_owned_fd(self.0.into())?;
+        // It writes nothing there.
+        while end.read(&mut [0; 64]).await? > 0 {}
+        Ok(())
+    }
 }
 
 impl Spawner {
@@ -40,18 +62,19 @@ impl Spawner {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn start(mut command: Command) -> io::Result<Self> {
+    pub fn start(mut command: Command) -> io::Result<(Self, Lifeline)> {
         let (ours, theirs) = UnixStream::pair()?;
-        let child = command.env_clear().stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).spawn()?;
-        Ok(Self { control: Mutex::new(ours), child })
+        let mut child = command.env_clear().stdin(OwnedFd::from(theirs)).stdout(Stdio::piped()).spawn()?;
+        let lifeline = child.stdout.take().ok_or_else(|| io::Error::other("the process has no output"))?;
+        Ok((Self { control: Mutex::new(ours), id: child.id() }, Lifeline(lifeline)))
     }
 }
 
 impl Spawner {
     /// The process's id.
     #[must_use]
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    pub const fn id(&self) -> u32 {
+        self.id
     }
 }
 
@@ -73,34 +96,59 @@ impl Workers for Spawner {
     }
 }
 
-/// Takes sockets from `control` and starts a worker on each by `start`, until the connector has gone.
+/// Takes sockets from `control` and starts a worker on each by `start`, until the connector has gone. A worker that
+/// lives for longer than it may is killed: its own alarm is a signal that it could ignore.
 ///
 /// # Errors
 /// When the socket breaks.
 pub fn serve_spawner(control: &UnixStream, start: impl Fn(Kind, OwnedFd) -> io::Result<Child>) -> io::Result<()> {
+    serve(control, start, Duration::from_secs(WALL_SECONDS.into()))
+}
+
+fn serve(control: &UnixStream, start: impl Fn(Kind, OwnedFd) -> io::Result<Child>, life: Duration) -> io::Result<()> {
     let running = Arc::new(AtomicUsize::new(0));
     while let Some((kind, socket)) = receive(control)? {
         if running.load(Ordering::SeqCst) >= MAX_PROCESSES {
             // The connector sees its end close.
             continue;
         }
-        match start(kind, socket) {
-            Ok(child) => wait_for(child, &running),
-            Err(error) => tracing::warn!(%error, "a worker cannot be started"),
+        let started = start(kind, socket).and_then(|child| watch(child, &running, life));
+        if let Err(error) = started {
+            tracing::warn!(%error, "a worker cannot be started");
         }
     }
     Ok(())
 }
 
-fn wait_for(mut child: Child, running: &Arc<AtomicUsize>) {
+/// Waits for a worker on a thread of its own. Without one there is no worker.
+fn watch(child: Child, running: &Arc<AtomicUsize>, life: Duration) -> io::Result<()> {
+    let child = Arc::new(Mutex::new(child));
     running.fetch_add(1, Ordering::SeqCst);
-    let running = running.clone();
-    thread::spawn(move || {
-        if let Err(error) = child.wait() {
+    let (worker, count) = (child.clone(), running.clone());
+    let watching = thread::Builder::new().spawn(move || {
+        if let Err(error) = wait_for(&mut worker.lock().unwrap_or_else(PoisonError::into_inner), life) {
             tracing::warn!(%error, "a worker's end was not seen");
         }
-        running.fetch_sub(1, Ordering::SeqCst);
+        count.fetch_sub(1, Ordering::SeqCst);
     });
+    watching.map(drop).inspect_err(|_| {
+        running.fetch_sub(1, Ordering::SeqCst);
+        let mut worker = child.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(worker.kill().and_then(|()| worker.wait()));
+    })
+}
+
+fn wait_for(child: &mut Child, life: Duration) -> io::Result<()> {
+    let end = Instant::now() + life;
+    while child.try_wait()?.is_none() {
+        if Instant::now() >= end {
+            child.kill()?;
+            child.wait()?;
+            return Ok(());
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
 }
 
 /// The next order; `None` when the connector has gone.
@@ -130,5 +178,38 @@ const fn code(kind: Kind) -> u8 {
     match kind {
         Kind::Pac => b'p',
         Kind::Login => b'l',
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn c3_a_worker_that_shrugs_off_its_alarm_is_killed() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let stubborn = |_, socket: OwnedFd| {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", "trap '' ALRM TERM INT; while :; do sleep 1; done"]).stdin(socket).spawn()
+        };
+        let serving = thread::spawn(move || serve(&theirs, stubborn, Duration::from_millis(300)));
+        let spawner = Spawner { control: Mutex::new(ours), id: 0 };
+        let mut worker = spawner.start(Kind::Pac).unwrap();
+        worker.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        assert_eq!(worker.read(&mut [0]).unwrap(), 0, "its end of the socket is closed");
+        drop(spawner);
+        serving.join().unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn c3_the_end_of_the_process_that_starts_workers_is_seen() {
+        let (spawner, lifeline) = Spawner::start(Command::new("/bin/cat")).unwrap();
+        // Dropped, it reads the end of its input.
+        drop(spawner);
+        tokio::time::timeout(Duration::from_secs(20), lifeline.ended()).await.expect("seen in time").unwrap();
     }
 }
