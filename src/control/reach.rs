@@ -1,10 +1,13 @@
 //! How control reaches a system of record: a sealed stream through whichever gateway holds a tunnel to its connector.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context;
@@ -30,6 +33,8 @@ const MAX_NODES: u32 = 1000;
 const MAX_EXCEPTIONS: u32 = 1000;
 /// A client certificate is made anew this long before it ends, seconds.
 const RENEW_BEFORE: u64 = 3 * 24 * 3600;
+/// How long a connector that refused for good is asked last.
+const ASKED_LAST: Duration = Duration::from_secs(5);
 /// Gateways may stand in a company's own networks; loopback and metadata addresses stay forbidden.
 const OWN_NETWORKS: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
 
@@ -41,6 +46,10 @@ pub(super) struct Sealed {
     signer: Arc<TokenSigner>,
     guard: DialGuard,
     caller: Mutex<Option<(Arc<SealedCaller>, UnixTime)>>,
+    /// Which of a site's connectors is asked first; the next one the next time.
+    turn: AtomicUsize,
+    /// Connectors that refused for good lately, and when.
+    refused: Mutex<HashMap<NodeId, Instant>>,
 }
 
 fn now() -> UnixTime {
@@ -51,7 +60,16 @@ impl Sealed {
     pub(super) fn new(store: Arc<dyn Store>, tunnels: Arc<Tunnels>, keys: Arc<ControlKeys>) -> anyhow::Result<Self> {
         let signer = Arc::new(TokenSigner::control(&keys.keystore().secret("caller/control")?)?);
         let networks = OWN_NETWORKS.iter().map(|network| network.parse()).collect::<Result<Vec<IpNetwork>, _>>()?;
-        Ok(Self { store, tunnels, keys, signer, guard: DialGuard::new(networks), caller: Mutex::default() })
+        Ok(Self {
+            store,
+            tunnels,
+            keys,
+            signer,
+            guard: DialGuard::new(networks),
+            caller: Mutex::default(),
+            turn: AtomicUsize::new(0),
+            refused: Mutex::default(),
+        })
     }
 
     /// The caller with a certificate that is good for days yet.
@@ -86,7 +104,9 @@ impl Sealed {
         let mut by_gateway: Vec<(NodeId, VecDeque<Way>)> =
             self.tunnels.gateways(tenant, now()).into_iter().map(|id| (id, VecDeque::new())).collect();
         let here = |node: &&NodeRecord| node.role == Role::Connector && node.site == *site;
-        for connector in nodes.iter().filter(living).filter(here) {
+        let here: Vec<&NodeRecord> = nodes.iter().filter(living).filter(here).collect();
+        let turn = self.turn.fetch_add(1, Relaxed);
+        for connector in in_turn(here, turn, |connector| self.has_refused(&connector.id)) {
             for (id, sid) in self.tunnels.to(tenant, &connector.id, now()) {
                 let gateway = nodes.iter().filter(living).find(|node| node.id == id && node.role == Role::Gateway);
                 let queue = by_gateway.iter_mut().find(|(other, _)| *other == id);
@@ -102,6 +122,18 @@ impl Sealed {
         }
         ways.truncate(TRIES);
         Ok(ways)
+    }
+
+    fn has_refused(&self, connector: &NodeId) -> bool {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.get(connector).is_some_and(|at| at.elapsed() < ASKED_LAST)
+    }
+
+    /// What is wrong may be its own clock or list: others are asked before it for a while.
+    fn note_refusal(&self, connector: &NodeId) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.retain(|_, at| at.elapsed() < ASKED_LAST);
+        refused.insert(connector.clone(), Instant::now());
     }
 
     /// A gateway's addresses that may be dialled.
@@ -147,6 +179,9 @@ impl Sealed {
         let wish = Wish { tenant, resource: id, target: &target, subject, pair: pair_for(subject) };
         let failed = |way: &Way, error: &CallError| {
             tracing::info!(gateway = %way.gateway.id, connector = %way.connector, "no sealed stream: {}", causes(error));
+            if matches!(error, CallError::Refused { retry: false, .. }) {
+                self.note_refusal(&way.connector);
+            }
         };
         match caller.open_any(&ways, &wish, failed).await {
             Ok(stream) => Ok(Box::new(stream)),
@@ -154,6 +189,15 @@ impl Sealed {
             Err(None) => anyhow::bail!("no connector at site \"{}\" has a tunnel now; is it running?", site),
         }
     }
+}
+
+/// `all`, beginning with another one each `turn`; those that are to come `last` come last.
+fn in_turn<T>(all: Vec<T>, turn: usize, last: impl Fn(&T) -> bool) -> Vec<T> {
+    let (last, mut first): (Vec<T>, Vec<T>) = all.into_iter().partition(last);
+    let by = turn.checked_rem(first.len()).unwrap_or(0);
+    first.rotate_left(by);
+    first.extend(last);
+    first
 }
 
 /// Nobody waits for what a service does: copies must not stand before what users do.
@@ -175,5 +219,22 @@ fn causes(error: &CallError) -> String {
 impl Reach for Sealed {
     async fn open(&self, tenant: &TenantId, resource: &ResourceId, sub: &str) -> Result<BoxedIo, ReachError> {
         self.try_open(tenant, resource, sub).await.map_err(|error| ReachError(format!("{error:#}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn c5_control_asks_a_sites_connectors_in_turn_and_those_that_refuse_last() {
+        let asked = |turn| in_turn(vec!["dc-1", "dc-2", "dc-3"], turn, |id| *id == "dc-1");
+        assert_eq!((0..4).map(|turn| asked(turn)[0]).collect::<Vec<_>>(), ["dc-2", "dc-3", "dc-2", "dc-3"]);
+        assert!((0..4).all(|turn| asked(turn)[2] == "dc-1"));
+        let firsts: Vec<_> = (0..4).map(|turn| in_turn(vec![1, 2, 3], turn, |_| false)[0]).collect();
+        assert_eq!(firsts, [1, 2, 3, 1]);
+        assert!(in_turn(Vec::<u8>::new(), 7, |_| false).is_empty());
     }
 }
