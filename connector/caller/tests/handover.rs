@@ -194,6 +194,27 @@ async fn c5_a_connector_that_refuses_for_good_is_passed_by_and_then_asked_last()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_opening_without_an_answer_ends_no_stream_of_an_agent_that_lives() {
+    let house = House::new();
+    let limits = sluice_connector_server::Limits { answer: Duration::from_millis(500), ..Default::default() };
+    let server = house.tunnel_server(limits);
+    let mut agent = Double::connect(&house, &server, &house.connector, SIDS[0], ClassPair::Standard).await;
+    let ask = || open(&server, &[CONNECTOR], "tcp:127.0.0.1:1");
+    let (running, mut far) = tokio::join!(ask(), agent.open_next());
+    let mut running = running.unwrap();
+    let (late, _asked) = tokio::join!(ask(), agent.asked());
+    assert!(late.unwrap_err().is_late());
+    running.write_all(b"still").await.unwrap();
+    let mut heard = [0; 5];
+    timeout(PATIENCE, far.read_exact(&mut heard)).await.expect("in time").unwrap();
+    assert_eq!(&heard, b"still");
+    assert!(matches!(ask().await, Err(OpenError::NoTunnel)), "nothing new goes there");
+    tunnels(&server, 0).await;
+    drop((running, far));
+    assert!(agent.is_closed().await, "the agent must not take it for good");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn attempts_are_bounded_however_many_connectors_there_are() {
     let house = House::new();
     let limits = sluice_connector_server::Limits { answer: Duration::from_secs(2), ..Default::default() };

@@ -177,9 +177,9 @@ impl TunnelServer {
                 Err(OpenError::Refused { code, message, retry: retry || stale })
             }
             Err(error) => {
-                // An agent answers well before this; a silent one does not do its work, however well it pings.
+                // An agent answers well before this; one that does not is asked no more here, however well it pings.
                 if error.kind() == io::ErrorKind::TimedOut {
-                    leg.close.cancel();
+                    leg.wear_out();
                 }
                 Err(OpenError::Broken(error))
             }

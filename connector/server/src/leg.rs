@@ -41,7 +41,10 @@ pub(crate) struct Leg {
     pub(crate) close: CancellationToken,
     opener: Opener,
     streams: Arc<Semaphore>,
+    most: u32,
     retired: AtomicBool,
+    /// An opening on it had no answer.
+    worn: CancellationToken,
     /// As the agent measured it, microseconds; 0 while unknown.
     rtt: AtomicU32,
     agent: Arc<Agent>,
@@ -101,12 +104,15 @@ pub(crate) enum NoStream {
 
 impl Leg {
     pub(crate) fn new(facts: Facts, opener: Opener, most: usize, agent: Arc<Agent>) -> Self {
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
         Self {
             facts,
             close: CancellationToken::new(),
             opener,
-            streams: Arc::new(Semaphore::new(most)),
+            streams: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS))),
+            most,
             retired: AtomicBool::new(false),
+            worn: CancellationToken::new(),
             rtt: AtomicU32::new(0),
             agent,
         }
@@ -131,6 +137,25 @@ impl Leg {
 
     pub(crate) fn retire(&self) {
         self.retired.store(true, Relaxed);
+    }
+
+    /// An opening had no answer: there are no new streams here, and the connection ends with those it has. Whether it
+    /// is dead, and they with it, is told by what is heard of it.
+    pub(crate) fn wear_out(&self) {
+        self.retire();
+        self.worn.cancel();
+    }
+
+    /// Returns when an opening has had no answer.
+    pub(crate) async fn is_worn(&self) {
+        self.worn.cancelled().await;
+    }
+
+    /// Returns when there are no streams. From then on none can be opened.
+    pub(crate) async fn is_empty(&self) {
+        if let Ok(all) = self.streams.acquire_many(self.most).await {
+            all.forget();
+        }
     }
 
     pub(crate) fn agent(&self) -> &Arc<Agent> {

@@ -8,7 +8,7 @@ pub struct Limits {
     /// Time for an agent's hello and for a relay's first frame: 10 s.
     pub handshake: Duration,
     /// Time from asking an agent for a stream to its answer: 20 s (it resolves for at most 5 s and dials for 10 s).
-    /// A connection on which no answer comes for longer is taken for dead and closed.
+    /// A connection on which no answer comes for longer gets no new streams and is closed when it has none.
     pub answer: Duration,
     /// Tunnels of all connectors: 1,000, as many as control takes note of.
     pub tunnels: usize,

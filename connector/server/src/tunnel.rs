@@ -9,7 +9,7 @@ use sluice_connector_wire::{AgentHello, ClassPair, Peer, certificate_hash};
 use sluice_node_identity::{NodeId, Principal, Role, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{TunnelServer, alive, leg::Facts, line};
+use crate::{TunnelServer, alive, leg::Facts, line, registry::Registered};
 
 /// A peer that moved is marked again after at most this.
 const MARK_EVERY: Duration = Duration::from_secs(1);
@@ -67,6 +67,7 @@ impl TunnelServer {
             ended = line::hold(line, &registered, self.shared.leaving.subscribe(), limits) => ended,
             () = alive::watch(heard) => Err(anyhow::anyhow!("nothing was heard of the agent for 3 s")),
             () = remark(&mut mark, pair) => Ok(()),
+            () = wear_out(&registered) => Err(anyhow::anyhow!("the agent did not answer an opening in time")),
             () = registered.leg.close.cancelled() => Err(anyhow::anyhow!("closed by this gateway")),
             () = tokio::time::sleep(left) => Err(anyhow::anyhow!("the connector's certificate has ended")),
         };
@@ -88,6 +89,13 @@ impl TunnelServer {
             _ => bail!("the peer of a tunnel must be a connector of this gateway's tenant"),
         }
     }
+}
+
+/// Returns when an opening has had no answer and the streams opened before have ended.
+async fn wear_out(registered: &Registered<'_>) {
+    registered.leg.is_worn().await;
+    registered.retire();
+    registered.leg.is_empty().await;
 }
 
 async fn remark(mark: &mut Mark, pair: ClassPair) {
