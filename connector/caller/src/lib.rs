@@ -22,11 +22,18 @@ use sluice_connector_wire::{
     StreamClaims, Target, TokenSigner, certificate_hash, sign_stream_token,
 };
 use sluice_node_identity::{NodeId, Principal, ResourceId, Role, SpiffeId, TenantId, TrustDomain, UnixTime};
+use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 pub use ways::{Way, Wish};
+
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TRIES: u32 = 3;
+/// Probes are not sent while bytes wait to be acknowledged; this bounds that case.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// A sealed stream: the target's bytes. It ends cleanly only when the agent said so (TLS `close_notify`).
 pub type SealedStream = TlsStream<TlsStream<TcpStream>>;
@@ -207,6 +214,7 @@ impl SealedCaller {
         let connect = async {
             let tcp = TcpStream::connect(gateway.address).await?;
             tcp.set_nodelay(true)?;
+            keep_alive(&tcp)?;
             TlsConnector::from(config).connect(name, tcp).await
         };
         let outer = timeout(self.limits.handshake, connect).await;
@@ -268,6 +276,16 @@ impl SealedCaller {
         config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }
+}
+
+/// Notices a gateway that vanished without a word, also while bytes are under way: whoever waits for a system of record
+/// may wait for long.
+fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
+    let options =
+        TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER).with_interval(KEEP_ALIVE_EVERY).with_retries(KEEP_ALIVE_TRIES);
+    let socket = SockRef::from(tcp);
+    socket.set_tcp_keepalive(&options)?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
 }
 
 fn agreed_on(protocol: Option<&[u8]>, wanted: &[u8]) -> io::Result<()> {

@@ -62,6 +62,16 @@ async fn c2_c6_control_reaches_a_directory_through_the_gateway() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn c2_a_gateway_that_vanishes_is_noticed_by_control() {
+    let target = format!("tcp:{}", echo().await);
+    let up = Up::with(control_only(&target)).await;
+    let stream = call(&up.house, up.gateway, &up.sid(), "directory", &target).await.unwrap();
+    let socket = socket2::SockRef::from(stream.get_ref().0.get_ref().0);
+    assert!(socket.keepalive().unwrap() && socket.tcp_keepalive_time().unwrap() <= std::time::Duration::from_secs(15));
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(std::time::Duration::from_secs(30)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sealed_refusals_come_from_who_refuses() {
     let target = format!("tcp:{}", echo().await);
     let up = Up::with(control_only(&target)).await;
