@@ -36,6 +36,8 @@ async fn c3_a_kerberos_proxy_opens_to_a_password_and_to_a_keytab_and_says_what_i
     assert!(again.contains("is wrong") && again.contains("not tried again for 15 min"), "{again}");
     let unknown = refused(&with(&squid.proxy, kdc.account("nobody", password("x"))), &echo).await;
     assert!(unknown.contains("does not know the principal"), "{unknown}");
+    let careless = refused(&with(&squid.proxy, kdc.account("careless", password("s3cret"))), &echo).await;
+    assert!(careless.contains("pre-authentication") && careless.contains("requires_preauth"), "{careless}");
     let mut astray = kdc.account("svc", password("s3cret"));
     astray.service = Some("HTTP/other.corp.test".into());
     let astray = refused(&with(&squid.proxy, astray), &echo).await;

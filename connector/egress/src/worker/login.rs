@@ -105,7 +105,7 @@ fn in_words(error: &sspi::Error) -> (&'static str, String) {
 }
 
 /// Words of the library, and what to do.
-const ADVICE: [(&str, &str); 9] = [
+const ADVICE: [(&str, &str); 10] = [
     ("client not found", "the KDC does not know the principal; check web_proxy.kerberos.principal and realm"),
     ("server not found", "the KDC does not know the proxy's service principal; check web_proxy.kerberos.service"),
     ("pre-authentication information was invalid", WRONG_SECRET),
@@ -114,6 +114,10 @@ const ADVICE: [(&str, &str); 9] = [
     ("skew", "this machine's clock and the KDC's disagree by more than 5 minutes; set the time"),
     ("encryption type", "the account has no AES key; enable AES for it, then set its password anew"),
     ("revoked", "the account is locked or disabled; unlock it in the directory"),
+    (
+        "should not process as_req without",
+        "the KDC wants no pre-authentication of the account, and such an account is not used; require it (MIT: kadmin modprinc +requires_preauth; Active Directory: untick \"Do not require Kerberos preauthentication\")",
+    ),
     ("expired", "the account or its password has expired; renew it in the directory"),
 ];
 const WRONG_SECRET: &str =

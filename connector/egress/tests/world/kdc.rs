@@ -59,6 +59,7 @@ impl Kdc {
             "addprinc -pw s3cret svc".to_owned(),
             "addprinc -randkey HTTP/proxy.corp.test".to_owned(),
             "addprinc -randkey robot".to_owned(),
+            "addprinc -pw s3cret -requires_preauth careless".to_owned(),
             format!("ktadd -k {} HTTP/proxy.corp.test", proxy.display()),
             format!("ktadd -k {} robot", account.display()),
         ] {
