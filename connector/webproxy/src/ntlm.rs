@@ -82,7 +82,7 @@ impl NtlmAnswer<'_> {
     fn key(&self) -> Zeroizing<[u8; 16]> {
         let password = Zeroizing::new(utf16(self.credentials.password.expose()));
         let hash = Zeroizing::new(<[u8; 16]>::from(Md4::digest(&*password)));
-        let user = utf16(&self.credentials.user.to_uppercase());
+        let user = utf16(&upper(&self.credentials.user));
         Zeroizing::new(hmac_md5(hash.as_slice(), &[&user, &utf16(&self.credentials.domain)]))
     }
 
@@ -179,6 +179,18 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
+/// In capitals as Windows has them: letter by letter (`RtlUpcaseUnicodeString`). What becomes several stays as it is.
+fn upper(text: &str) -> String {
+    let one = |letter: char| {
+        let mut capital = letter.to_uppercase();
+        match (capital.next(), capital.next()) {
+            (Some(capital), None) => capital,
+            _ => letter,
+        }
+    };
+    text.chars().map(one).collect()
+}
+
 fn utf16(text: &str) -> Vec<u8> {
     text.encode_utf16().flat_map(u16::to_le_bytes).collect()
 }
@@ -251,6 +263,12 @@ mod tests {
         let length = usize::from(u16::from_le_bytes(message[at..at + 2].try_into().unwrap()));
         let place = word(message, at + 4).unwrap() as usize;
         &message[place..place + length]
+    }
+
+    #[test]
+    fn c3_ntlm_names_are_put_in_capitals_letter_by_letter() {
+        assert_eq!(upper("jürgen.groß"), "JÜRGEN.GROß");
+        assert_eq!(upper("ŉ.ﬁlip-éa"), "ŉ.ﬁLIP-ÉA");
     }
 
     /// MS-NLMP §4.2.4, whose messages state no time.
