@@ -143,6 +143,14 @@ impl WebProxySection {
         }
         let mut environment = Environment::read(variable)?;
         let credentials = environment.credentials.take();
+        if let Some((variable, entries)) = environment.ignored.take() {
+            let entries = entries.join(" ");
+            tracing::warn!(
+                variable,
+                entries,
+                "these are no hosts to be reached directly, and name nobody; see web_proxy.no_proxy"
+            );
+        }
         let source = if environment.proxy.is_some() { Source::Environment(environment) } else { Source::Nothing };
         Ok((source, credentials))
     }

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::{
     credentials::{Credentials, Password},
-    hosts::{HostRules, HostRulesError},
+    hosts::HostRules,
     place::{self, Proxy, ProxyError},
 };
 
@@ -17,6 +17,9 @@ pub struct Environment {
     pub credentials: Option<Credentials>,
     /// Who is reached directly.
     pub no_proxy: HostRules,
+    /// Entries of that list that are no host rules, with the variable's name. The environment is everybody's: other
+    /// programs pass over what they do not understand (`192.168.*`, `<local>`), so they name nobody here either.
+    pub ignored: Option<(&'static str, Vec<String>)>,
 }
 
 /// Why the environment is not understood. The value is not repeated: it may hold a password.
@@ -29,14 +32,6 @@ pub enum EnvironmentError {
         variable: &'static str,
         /// What is wrong.
         error: ProxyError,
-    },
-    /// The exceptions.
-    #[error("the environment's {variable}: {error}")]
-    NoProxy {
-        /// Which variable.
-        variable: &'static str,
-        /// What is wrong.
-        error: HostRulesError,
     },
     /// Percent-encoding or control characters in the credentials.
     #[error("the environment's {variable}: user or password is not well encoded; write special characters as %XX")]
@@ -57,16 +52,17 @@ impl Environment {
                 .into_iter()
                 .find_map(|name| variable(name).filter(|value| !value.trim().is_empty()).map(|v| (name, v)))
         };
-        let no_proxy = match first(["no_proxy", "NO_PROXY"]) {
+        let (no_proxy, ignored) = match first(["no_proxy", "NO_PROXY"]) {
             Some((variable, text)) => {
-                HostRules::read(&text).map_err(|error| EnvironmentError::NoProxy { variable, error })?
+                let (rules, others) = HostRules::read_some(&text);
+                (rules, (!others.is_empty()).then_some((variable, others)))
             }
-            None => HostRules::default(),
+            None => Default::default(),
         };
         let Some((variable, text)) =
             first(["https_proxy", "HTTPS_PROXY"]).or_else(|| first(["all_proxy", "ALL_PROXY"]))
         else {
-            return Ok(Self { no_proxy, ..Self::default() });
+            return Ok(Self { no_proxy, ignored, ..Self::default() });
         };
         let wrong = |error| EnvironmentError::Proxy { variable, error };
         let (tls, authority) = place::split(&text).map_err(wrong)?;
@@ -76,7 +72,7 @@ impl Environment {
         };
         let proxy = Proxy::at(tls, at).map_err(wrong)?;
         let credentials = login.map(|login| credentials(login).ok_or(EnvironmentError::Encoding { variable }));
-        Ok(Self { proxy: Some((proxy, variable)), credentials: credentials.transpose()?, no_proxy })
+        Ok(Self { proxy: Some((proxy, variable)), credentials: credentials.transpose()?, no_proxy, ignored })
     }
 }
 

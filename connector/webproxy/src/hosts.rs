@@ -70,6 +70,20 @@ impl HostRules {
         Ok(Self(rules))
     }
 
+    /// Reads what it can of entries parted by commas or blanks; gives those, too, that are none.
+    #[must_use]
+    pub fn read_some(text: &str) -> (Self, Vec<String>) {
+        let (mut rules, mut others) = (Vec::new(), Vec::new());
+        for entry in text.split([',', ' ', '\t', '\n', '\r']).filter(|entry| !entry.is_empty()) {
+            match Rule::read(entry).filter(|_| rules.len() < MAX_RULES) {
+                Some(rule) => rules.push(rule),
+                None if others.len() < MAX_OTHERS => others.push(entry.chars().take(64).collect()),
+                None => {}
+            }
+        }
+        (Self(rules), others)
+    }
+
     /// The first rule that names `target`, as it was written. Names are not resolved for it.
     #[must_use]
     pub fn naming(&self, target: &Target) -> Option<&str> {
@@ -123,5 +137,7 @@ impl fmt::Display for HostRules {
     }
 }
 
+/// Most entries given back that are no rules.
+const MAX_OTHERS: usize = 16;
 /// Most rules in one list.
 pub(crate) const MAX_RULES: usize = 256;

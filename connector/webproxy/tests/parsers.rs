@@ -88,6 +88,14 @@ fn c3_the_environment_is_read_in_both_cases_and_keeps_its_password_to_itself() {
     let both = both.unwrap();
     assert_eq!(both.proxy.unwrap(), (Proxy::read("lower:2").unwrap(), "https_proxy"));
     assert_eq!(both.no_proxy.naming(&target("a:1")), Some("a"));
+    // What curl passes over stops nobody.
+    let loose = environment(&[("no_proxy", "192.168.*,<local>, .corp.test,a/b"), ("https_proxy", "p:1")]).unwrap();
+    let others = ["192.168.*", "<local>", "a/b"].map(str::to_owned).to_vec();
+    assert_eq!(loose.ignored, Some(("no_proxy", others)));
+    assert!(loose.no_proxy.naming(&target("x.corp.test:1")).is_some());
+    assert!(loose.no_proxy.naming(&target("192.168.1.1:1")).is_none());
+    let many = "a,".repeat(1000);
+    assert_eq!(HostRules::read_some(&many).1.len(), 16);
     let all = environment(&[("ALL_PROXY", "https://u%40d:p%3A%2f@p:8443"), ("HTTPS_PROXY", "  ")]).unwrap();
     let credentials = all.credentials.unwrap();
     assert_eq!((credentials.user.as_str(), credentials.password.expose()), ("u@d", "p:/"));
