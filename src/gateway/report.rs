@@ -63,7 +63,7 @@ async fn tell_tunnels(node: &Node, tunnels: &TunnelServer) {
 /// Ends tunnels of revoked connectors and streams of users whose rights changed. Never returns.
 async fn obey(mut state: watch::Receiver<Arc<StateView>>, tunnels: &TunnelServer) {
     let mut live = tunnels.live();
-    let mut users = BTreeMap::new();
+    let mut users: BTreeMap<String, Value> = BTreeMap::new();
     loop {
         {
             let view = state.borrow_and_update();
@@ -73,12 +73,13 @@ async fn obey(mut state: watch::Receiver<Arc<StateView>>, tunnels: &TunnelServer
             {
                 tunnels.drop_connector(&connector);
             }
-            let now: BTreeMap<String, Value> =
-                view.under("user/").map(|(key, value)| (key.to_owned(), value.clone())).collect();
-            for (subject, _) in now.iter().filter(|(key, value)| users.get(*key) != Some(*value)) {
-                tunnels.cut(subject);
+            for (subject, value) in view.under("user/") {
+                if users.get(subject) != Some(value) {
+                    tunnels.cut(subject);
+                    users.insert(subject.to_owned(), value.clone());
+                }
             }
-            users = now;
+            users.retain(|subject, _| view.value(subject).is_some());
         }
         // A connector may be revoked while its tunnel is still saying hello: so new tunnels are looked at too. Neither
         // sender can be gone while we hold the node and the server; if one is, nothing will ever change again.

@@ -138,7 +138,7 @@ impl Registry {
     /// Closes every connection of a connector; gives how many tunnels that ends.
     pub(crate) fn close_connector(&self, connector: &NodeId) -> usize {
         let mut table = self.lock();
-        let sids = table.by_connector.remove(connector).unwrap_or_default();
+        let Some(sids) = table.by_connector.remove(connector) else { return 0 };
         for (_, sid) in &sids {
             table.close(sid);
         }
