@@ -1,6 +1,6 @@
 //! The role: the node client and the agent, wired together.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use ipnetwork::IpNetwork;
@@ -39,6 +39,7 @@ pub(super) fn run(args: &RoleArgs) -> anyhow::Result<ExitCode> {
         forbidden_networks: config.forbidden_networks,
         dns,
         limits,
+        max_stale: Duration::from_secs(config.control.max_stale_seconds),
     };
     let serving = serve(ready, own, status, way_out);
     node::runtime()?.block_on(async {
@@ -57,6 +58,7 @@ struct Own {
     forbidden_networks: Vec<IpNetwork>,
     dns: DnsSettings,
     limits: Limits,
+    max_stale: Duration,
 }
 
 async fn serve(
@@ -107,8 +109,8 @@ fn status(listen: StatusListen) -> anyhow::Result<Option<std::net::TcpListener>>
 }
 
 fn pieces(node: &Node, own: Own) -> Pieces {
-    let Own { state_dir, gateway_networks, forbidden_networks, dns, limits } = own;
-    let (client, server) = (node.clone(), node.clone());
+    let Own { state_dir, gateway_networks, forbidden_networks, dns, limits, max_stale } = own;
+    let (client, server, contact) = (node.clone(), node.clone(), node.clone());
     Pieces {
         name: node::spiffe(node.name()),
         policy_thumbprint: node.name().policy_thumbprint.clone(),
@@ -119,6 +121,7 @@ fn pieces(node: &Node, own: Own) -> Pieces {
         gateway_networks,
         forbidden_networks,
         dns,
+        stale: Arc::new(move || contact.stale(max_stale)),
         limits,
     }
 }

@@ -53,6 +53,7 @@ async fn main() -> Result<()> {
         state_dir: state.path().to_owned(),
         gateway_networks: vec![IpNetwork::from(arguments.gateway.ip())],
         forbidden_networks: Vec::new(),
+        stale: Arc::new(|| false),
         dns: DnsSettings::default(),
         limits: Limits { streams: arguments.streams, ..Limits::default() },
     };

@@ -65,6 +65,8 @@ pub struct Pieces {
     pub forbidden_networks: Vec<IpNetwork>,
     /// Who resolves names.
     pub dns: DnsSettings,
+    /// Whether control has been silent for so long that nothing new may be opened: locks and new lists may be unknown.
+    pub stale: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Bounds.
     pub limits: Limits,
 }

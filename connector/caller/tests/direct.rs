@@ -332,3 +332,16 @@ async fn c5_what_this_machines_owner_forbids_no_list_opens() {
         assert_eq!(code(&up.direct("roundup", target).await.unwrap_err()), "target_forbidden", "{target}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c4_a_connector_that_control_has_long_been_silent_to_opens_nothing_new() {
+    let target = format!("tcp:{}", echo().await);
+    let up = Up::with(vec![House::rule("roundup", &target, &[GATEWAY], &["127.0.0.1/32"])]).await;
+    let mut stream = up.direct("roundup", &target).await.unwrap();
+    up.house.stale.store(true, Ordering::SeqCst);
+    let refused = up.direct("roundup", &target).await.unwrap_err();
+    assert_eq!((code(&refused), refused.retry()), ("connector_stale", true));
+    assert_eq!(exchange(&mut stream, b"what runs goes on").await.unwrap(), b"what runs goes on");
+    up.house.stale.store(false, Ordering::SeqCst);
+    exchange(&mut up.direct("roundup", &target).await.unwrap(), b"control is back").await.unwrap();
+}

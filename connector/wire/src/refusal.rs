@@ -75,6 +75,12 @@ pub enum Refusal {
     /// The list is past its end.
     #[error("the connector's allow-list has expired; it opens nothing until control sends a new one")]
     ListExpired,
+    /// Control has been silent for too long.
+    #[error(
+        "the connector has not heard of control for longer than control.max_stale_seconds of its configuration; it opens \
+         nothing until control answers it"
+    )]
+    Stale,
     /// Not on the list, whether it exists or not.
     #[error("the connector's allow-list does not let this caller reach this target")]
     NotAllowed,
@@ -117,6 +123,7 @@ impl Refusal {
             Self::SpentFull => "token_memory_full",
             Self::NoList => "list_missing",
             Self::ListExpired => "list_expired",
+            Self::Stale => "connector_stale",
             Self::NotAllowed => "not_allowed",
             Self::Unresolved => "target_unresolved",
             Self::Forbidden => "target_forbidden",
@@ -144,7 +151,7 @@ impl Refusal {
             | Self::Spent => Fault::Caller,
             Self::NoList | Self::ListExpired | Self::NotAllowed => Fault::List,
             Self::Unresolved | Self::Forbidden | Self::Unreachable | Self::TimedOut => Fault::Target,
-            Self::SpentFull | Self::Busy | Self::Draining => Fault::Connector,
+            Self::SpentFull | Self::Stale | Self::Busy | Self::Draining => Fault::Connector,
         }
     }
 
@@ -156,6 +163,7 @@ impl Refusal {
             Self::WrongSession
                 | Self::SpentFull
                 | Self::NoList
+                | Self::Stale
                 | Self::Unresolved
                 | Self::Unreachable
                 | Self::TimedOut

@@ -169,6 +169,9 @@ fn admit(shared: &Shared, token: &str, presented: &Presented<'_>) -> Result<Gran
     let now = now();
     let examiner = shared.gatekeeper().examiner()?;
     let examined = examiner.examine(token, presented, now)?;
+    if (shared.pieces.stale)() {
+        return Err(Refusal::Stale.into());
+    }
     if shared.is_locked(examined.caller()) {
         return Err(Refusal::NotTrusted.into());
     }

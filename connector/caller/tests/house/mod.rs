@@ -9,7 +9,10 @@ pub(crate) mod two;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -131,6 +134,8 @@ pub(crate) struct House {
     pub(crate) state: TempDir,
     pub(crate) dns: DnsSettings,
     pub(crate) forbidden: Vec<ipnetwork::IpNetwork>,
+    /// Control has been silent for too long.
+    pub(crate) stale: Arc<AtomicBool>,
 }
 
 impl House {
@@ -146,6 +151,7 @@ impl House {
             state: tempfile::tempdir().unwrap(),
             dns: DnsSettings::default(),
             forbidden: Vec::new(),
+            stale: Arc::default(),
             authority,
         }
     }
@@ -212,6 +218,10 @@ impl House {
             gateway_networks: vec!["127.0.0.1/32".parse().unwrap()],
             forbidden_networks: self.forbidden.clone(),
             dns: self.dns.clone(),
+            stale: Arc::new({
+                let stale = self.stale.clone();
+                move || stale.load(Ordering::SeqCst)
+            }),
             limits,
         }
     }
