@@ -355,3 +355,32 @@ async fn c4_a_gateway_that_is_locked_while_the_agent_stops_loses_its_streams_at_
     let ended = timeout(Duration::from_secs(10), stream.read_u8()).await.expect("long before the drain is over");
     assert!(ended.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_a_gateway_that_moves_loses_no_stream() {
+    let (house, target) = (House::new(), format!("tcp:{}", echo().await));
+    let server = house.tunnel_server(Default::default());
+    let (former, new) = (run_gateway(&house, server.clone()).await, run_gateway(&house, server.clone()).await);
+    let agent = house.agent(Limits::default());
+    agent.apply(&house.document(former, 1, rules(&target))).unwrap();
+    let (_stop, _running) = run_agent(&agent);
+    tunnels(&server, 1).await;
+    let mut stream = open(&server, &[CONNECTOR], &target).await.unwrap();
+    stream.write_all(b"x").await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'x');
+    agent.apply(&house.document(new, 2, rules(&target))).unwrap();
+    let moved = async {
+        let at = |port: u16| {
+            agent
+                .tunnels()
+                .iter()
+                .any(|tunnel| tunnel.port == port && tunnel.lanes.iter().any(|lane| lane.in_use.is_some()))
+        };
+        while !at(new.port()) || at(former.port()) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, moved).await.expect("a tunnel at the new place");
+    assert_eq!(exchange(&mut open(&server, &[CONNECTOR], &target).await.unwrap(), b"new").await.unwrap(), b"new");
+    assert_eq!(exchange(&mut stream, b"the rest").await.unwrap(), b"the rest");
+}

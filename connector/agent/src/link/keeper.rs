@@ -271,6 +271,6 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.shared.overview.remove(&self.endpoint.id);
+        self.shared.overview.remove(&self.endpoint);
     }
 }

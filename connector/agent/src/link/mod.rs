@@ -60,47 +60,108 @@ impl Tunnel {
     }
 }
 
-/// New sessions, in which no token of before can be shown, make the memory of spent ones needless.
-async fn begin_anew(shared: &Shared, links: &mut BTreeMap<NodeId, (GatewayEndpoint, JoinHandle<()>)>) {
-    tracing::warn!("the clock was set back; all tunnels begin anew");
-    let tasks: Vec<JoinHandle<()>> = std::mem::take(links).into_values().map(|(_, task)| task).collect();
-    for task in &tasks {
-        task.abort();
+/// One tunnel's task; dropping it breaks everything off.
+struct Kept {
+    endpoint: GatewayEndpoint,
+    /// Lets its streams end, and then itself.
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Kept {
+    fn begin(shared: &Arc<Shared>, endpoint: GatewayEndpoint) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(keeper::keep(shared.clone(), endpoint.clone(), stopped));
+        Self { endpoint, stop, task }
     }
-    for task in tasks {
-        let _aborted = task.await.is_err();
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.task.abort();
     }
-    shared.gatekeeper().begin_anew();
+}
+
+/// All of them.
+#[derive(Default)]
+struct Tunnels {
+    links: BTreeMap<NodeId, Kept>,
+    /// To where a gateway was before it moved: their streams may end.
+    left: BTreeMap<NodeId, Kept>,
+}
+
+impl Tunnels {
+    /// To these and no others.
+    fn keep(&mut self, shared: &Arc<Shared>, endpoints: Vec<GatewayEndpoint>) {
+        let place = |gateway: &NodeId| endpoints.iter().find(|endpoint| endpoint.id == *gateway);
+        self.left.retain(|gateway, kept| place(gateway).is_some() && !kept.task.is_finished());
+        for (gateway, kept) in std::mem::take(&mut self.links) {
+            match place(&gateway) {
+                None => tracing::info!(%gateway, "tunnel is given up: it is locked, or in the document no more"),
+                Some(_) if kept.task.is_finished() => {
+                    tracing::error!(%gateway, "a tunnel's task ended by itself; starting it again");
+                }
+                Some(now) if *now == kept.endpoint => drop(self.links.insert(gateway, kept)),
+                Some(_) => {
+                    tracing::info!(%gateway, "the gateway has moved; what runs at its former place may end");
+                    kept.stop.send_replace(true);
+                    self.left.insert(gateway, kept);
+                }
+            }
+        }
+        for endpoint in endpoints {
+            self.links.entry(endpoint.id.clone()).or_insert_with(|| Kept::begin(shared, endpoint));
+        }
+    }
+
+    /// New sessions, in which no token of before can be shown, make the memory of spent ones needless.
+    async fn begin_anew(&mut self, shared: &Shared) {
+        tracing::warn!("the clock was set back; all tunnels begin anew");
+        for (_, mut kept) in std::mem::take(self).all() {
+            kept.task.abort();
+            let _aborted = (&mut kept.task).await.is_err();
+        }
+        shared.gatekeeper().begin_anew();
+    }
+
+    /// Lets the streams of all tunnels end, except of gateways that are locked, or become so.
+    async fn end(self, shared: &Shared, locked: watch::Receiver<BTreeSet<NodeId>>) {
+        let until = Instant::now() + shared.pieces.limits.drain + GOODBYE;
+        let ending = self.all().map(|(gateway, mut kept)| {
+            kept.stop.send_replace(true);
+            let mut locked = locked.clone();
+            async move {
+                tokio::select! {
+                    ended = &mut kept.task => {
+                        if ended.is_err_and(|error| error.is_panic()) {
+                            tracing::error!(%gateway, "a tunnel's task panicked");
+                        }
+                    }
+                    _ = locked.wait_for(|locked| locked.contains(&gateway)) => {}
+                    () = sleep_until(until) => {}
+                }
+            }
+        });
+        join_all(ending).await;
+    }
+
+    fn all(self) -> impl Iterator<Item = (NodeId, Kept)> {
+        self.links.into_iter().chain(self.left)
+    }
 }
 
 /// Keeps a tunnel to every gateway that the document names and the state feed has not locked, until `shutdown`.
 pub(crate) async fn keep_all(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
     let (mut wanted, mut locked) = (shared.gateways.subscribe(), shared.locked.subscribe());
-    let mut links: BTreeMap<NodeId, (GatewayEndpoint, JoinHandle<()>)> = BTreeMap::new();
+    let mut tunnels = Tunnels::default();
     loop {
         if shared.gatekeeper().is_stuck(now()) {
-            begin_anew(&shared, &mut links).await;
+            tunnels.begin_anew(&shared).await;
         }
         let mut endpoints = wanted.borrow_and_update().clone();
         let refused = locked.borrow_and_update().clone();
         endpoints.retain(|endpoint| !refused.contains(&endpoint.id));
-        links.retain(|gateway, (endpoint, task)| {
-            let stays = endpoints.contains(endpoint);
-            if !stays {
-                let why = if refused.contains(gateway) { "it is locked" } else { "the document has changed" };
-                tracing::info!(%gateway, "tunnel is given up: {why}");
-                task.abort();
-            } else if task.is_finished() {
-                tracing::error!(%gateway, "a tunnel's task ended by itself; starting it again");
-            }
-            stays && !task.is_finished()
-        });
-        for endpoint in endpoints {
-            links.entry(endpoint.id.clone()).or_insert_with(|| {
-                let task = tokio::spawn(keeper::keep(shared.clone(), endpoint.clone(), shutdown.clone()));
-                (endpoint, task)
-            });
-        }
+        tunnels.keep(&shared, endpoints);
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() { break },
             changed = locked.changed() => if changed.is_err() { break },
@@ -109,27 +170,5 @@ pub(crate) async fn keep_all(shared: Arc<Shared>, mut shutdown: watch::Receiver<
             _ = shutdown.wait_for(|stop| *stop) => break,
         }
     }
-    let tasks = links.into_iter().map(|(gateway, (_, task))| (gateway, task)).collect();
-    end_all(&shared, tasks, locked).await;
-}
-
-/// Lets the streams of all tunnels end, except of gateways that are locked, or become so.
-async fn end_all(shared: &Shared, links: Vec<(NodeId, JoinHandle<()>)>, locked: watch::Receiver<BTreeSet<NodeId>>) {
-    let until = Instant::now() + shared.pieces.limits.drain + GOODBYE;
-    let ending = links.into_iter().map(|(gateway, mut task)| {
-        let mut locked = locked.clone();
-        async move {
-            let refused = locked.wait_for(|locked| locked.contains(&gateway));
-            tokio::select! {
-                ended = &mut task => {
-                    if ended.is_err_and(|error| error.is_panic()) {
-                        tracing::error!(%gateway, "a tunnel's task panicked");
-                    }
-                }
-                _ = refused => task.abort(),
-                () = sleep_until(until) => task.abort(),
-            }
-        }
-    });
-    join_all(ending).await;
+    tunnels.end(&shared, locked).await;
 }

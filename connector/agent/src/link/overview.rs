@@ -126,17 +126,24 @@ struct Noted {
     lanes: Vec<LaneNote>,
 }
 
+/// A gateway that moves has two tunnels for a while.
+type Place = (NodeId, String, u16);
+
+fn place(endpoint: &GatewayEndpoint) -> Place {
+    (endpoint.id.clone(), endpoint.host.clone(), endpoint.port)
+}
+
 /// All tunnels.
 #[derive(Debug, Default)]
-pub(crate) struct Overview(Mutex<BTreeMap<NodeId, Noted>>);
+pub(crate) struct Overview(Mutex<BTreeMap<Place, Noted>>);
 
 impl Overview {
     pub(super) fn note(&self, endpoint: &GatewayEndpoint, sid: Option<String>, lanes: Vec<LaneNote>) {
-        self.lock().insert(endpoint.id.clone(), Noted { endpoint: endpoint.clone(), sid, lanes });
+        self.lock().insert(place(endpoint), Noted { endpoint: endpoint.clone(), sid, lanes });
     }
 
-    pub(super) fn remove(&self, gateway: &NodeId) {
-        self.lock().remove(gateway);
+    pub(super) fn remove(&self, endpoint: &GatewayEndpoint) {
+        self.lock().remove(&place(endpoint));
     }
 
     pub(crate) fn tunnels(&self) -> Vec<TunnelStatus> {
@@ -150,7 +157,7 @@ impl Overview {
         self.lock().values().map(status).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Noted>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, Noted>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
