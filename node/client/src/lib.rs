@@ -24,7 +24,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 pub use call::CallError;
 pub use dial::{Dial, Dialled, Direct, Io};
 pub use kept::{JoinPlan, Kept, join_plan, kept};
-pub use key::TokenSettings;
+pub use key::{TokenSettings, look_for_token};
 pub use node::{Node, Ready};
 pub use pause::Pause;
 

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Error;
 use rustls::{client::danger::ServerCertVerifier, pki_types::CertificateDer};
+use sluice_connector_agent::Resolver;
 use sluice_connector_egress::{Egress, Guard};
 use sluice_connector_mux::quic;
 use sluice_connector_wire::{ALPN_TUNNEL, ClassPair, GatewayEndpoint, NodeVerifier};
@@ -20,6 +22,8 @@ use super::{
 };
 use crate::config::connector::ConnectorConfig;
 
+/// For a name.
+const RESOLVE: Duration = Duration::from_secs(5);
 /// For a first answer by UDP.
 const UDP: Duration = Duration::from_millis(2500);
 
@@ -69,14 +73,19 @@ impl Known<'_> {
 
     /// The gateway's address, when it may be dialled.
     async fn name(&self, report: &mut Report, what: &str, host: &str, port: u16) -> Option<SocketAddr> {
-        let found = match line::resolve(what, host, port).await {
-            Ok(found) => found,
-            Err(step) => {
-                report.add(step);
+        let resolver = self.config.dns().map_err(Error::from).and_then(|dns| Resolver::new(&dns, 1, RESOLVE));
+        let addresses: Vec<IpAddr> = match resolver {
+            Ok(resolver) => resolver.resolve(host).await.unwrap_or_default(),
+            Err(error) => {
+                report.add(Step::bad(what, format!("{error:#}"), "correct the [dns] table"));
                 return None;
             }
         };
-        let addresses: Vec<IpAddr> = found.iter().map(SocketAddr::ip).collect();
+        if addresses.is_empty() {
+            let todo = "check the name, and who should know it: [dns] in the configuration, else the system's resolver";
+            report.add(Step::bad(what, format!("{host} cannot be resolved"), todo));
+            return None;
+        }
         let guard = DialGuard::new(self.config.gateway_networks.iter().copied());
         match guard.permit(&addresses, port) {
             Ok(permitted) => {

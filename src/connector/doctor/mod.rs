@@ -66,6 +66,8 @@ fn prepare(report: &mut Report, args: &Args) -> Option<(ConnectorConfig, Egress)
     match read {
         Ok(read) => {
             report.add(Step::good("configuration", format!("{} reads", args.config.display())));
+            // A module is loaded before there are threads.
+            own::key(report, &read.0);
             Some(read)
         }
         Err(error) => {
@@ -76,7 +78,7 @@ fn prepare(report: &mut Report, args: &Args) -> Option<(ConnectorConfig, Egress)
 }
 
 async fn examine(report: &mut Report, config: &ConnectorConfig, egress: &Egress) {
-    report.add(own::state_dir(&config.state_dir));
+    report.add(own::state_dir(&config.state_dir, config.token_paths()));
     report.add(own::running(config.status.listen).await);
     match sluice_node_client::kept(&config.state_dir) {
         Ok(kept) => joined(report, config, egress, &kept).await,

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use sluice_connector_agent::Health;
@@ -11,7 +11,7 @@ use sluice_connector_wire::{AllowList, Peer, when};
 use sluice_node_client::{JoinPlan, Kept, Settings};
 use sluice_node_identity::{Role, UnixTime};
 
-use super::report::Step;
+use super::report::{Report, Step};
 use crate::{
     config::{connector::ConnectorConfig, status::StatusListen},
     connector::local,
@@ -23,7 +23,7 @@ const DAY: u64 = 24 * 3600;
 const LITTLE: u64 = 5 * DAY;
 
 /// Looks at modes: nobody but the connector's account may read there.
-pub(super) fn state_dir(dir: &Path) -> Step {
+pub(super) fn state_dir(dir: &Path, tokens: &[PathBuf]) -> Step {
     const WHAT: &str = "state directory";
     let shown = dir.display();
     let meta = match fs::metadata(dir) {
@@ -57,6 +57,8 @@ pub(super) fn state_dir(dir: &Path) -> Step {
                     format!("chmod 0600 {}; if others could read it, join anew", path.display()),
                 );
             }
+            // The key's own, which keeps its modes itself.
+            Ok(_) if tokens.iter().any(|token| token.starts_with(&path)) => {}
             Ok(_) => {
                 let said = format!("{} is no file of the connector's", path.display());
                 return Step::bad(WHAT, said, "remove it; the directory is the connector's alone");
@@ -70,6 +72,31 @@ pub(super) fn state_dir(dir: &Path) -> Step {
 
 fn unreadable(what: &str, shown: &dyn std::fmt::Display, error: &io::Error) -> Step {
     Step::bad(what, format!("{shown} cannot be read: {error}"), "run this as root or as the connector's account")
+}
+
+/// The token of the `[key]` table, as far as it can be looked at without its PIN: a wrong one would count as a try.
+pub(super) fn key(report: &mut Report, config: &ConnectorConfig) {
+    const WHAT: &str = "key";
+    let token = match config.settings() {
+        Ok(settings) => settings.token,
+        Err(error) => {
+            report.add(Step::bad(
+                WHAT,
+                error.to_string(),
+                "correct key.pin_file; the connector does not start without it",
+            ));
+            return;
+        }
+    };
+    let Some(token) = token else { return };
+    report.add(match sluice_node_client::look_for_token(&token) {
+        Ok(()) => Step::good(WHAT, format!("the token '{}' is there; its PIN was not tried", token.label)),
+        Err(error) => Step::bad(
+            WHAT,
+            format!("{error:#}"),
+            "correct the [key] table; the connector does not start without its token",
+        ),
+    });
 }
 
 /// The certificate in use.

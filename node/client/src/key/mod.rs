@@ -21,8 +21,8 @@ use sluice_node_identity::{Role, proof_message};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::certificate;
-pub use token::TokenSettings;
 use token::{Token, TokenKey};
+pub use token::{TokenSettings, look_for_token};
 
 /// A private key as kept: PKCS#8 PEM, or `pkcs11:id=<hex>` for one that is in the token. Wiped from memory when
 /// dropped.

@@ -86,6 +86,24 @@ impl fmt::Debug for Token {
     }
 }
 
+/// Whether the token is there. Nobody logs in.
+///
+/// # Errors
+/// The PIN is empty, the module does not work, or it has no such token.
+pub fn look_for_token(settings: &TokenSettings) -> anyhow::Result<()> {
+    ensure!(!settings.pin.is_empty(), "the PIN is empty");
+    slot(&module::load(&settings.module)?, &settings.label).map(drop)
+}
+
+fn slot(module: &Pkcs11, label: &str) -> anyhow::Result<Slot> {
+    for slot in module.get_slots_with_initialized_token().context("the module shows no tokens")? {
+        if module.get_token_info(slot).is_ok_and(|info| info.label() == label) {
+            return Ok(slot);
+        }
+    }
+    bail!("there is no token with the label '{label}', or this account may not open it")
+}
+
 type Done<T> = Result<T, Error>;
 
 impl Token {
@@ -220,7 +238,7 @@ impl Token {
         if let Some((slot, _)) = &pool.anchor {
             return Ok(*slot);
         }
-        let slot = self.slot()?;
+        let slot = slot(&self.module, &self.label)?;
         let session = self.module.open_rw_session(slot).context("the token gives no session")?;
         match session.login(UserType::User, Some(&self.pin)) {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
@@ -228,15 +246,6 @@ impl Token {
         }
         pool.anchor = Some((slot, session));
         Ok(slot)
-    }
-
-    fn slot(&self) -> anyhow::Result<Slot> {
-        for slot in self.module.get_slots_with_initialized_token().context("the module shows no tokens")? {
-            if self.module.get_token_info(slot).is_ok_and(|info| info.label() == self.label) {
-                return Ok(slot);
-            }
-        }
-        bail!("there is no token with the label '{}', or this account may not open it", self.label)
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
