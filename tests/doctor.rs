@@ -118,6 +118,27 @@ fn c5_the_doctor_names_who_opens_tls_and_who_says_nothing() {
     let (_, steps) = doctor(&world, "mute.toml");
     assert_eq!(verdict(&steps, "control: TLS", &["no answer within"]), "bad");
 
+    let whole = fs::read_to_string(world.path("connector.toml")).unwrap();
+    world.write("forbidden.toml", &format!("forbidden_networks = ['127.0.0.0/8']\n{whole}"));
+    let (_, steps) = doctor(&world, "forbidden.toml");
+    assert_eq!(verdict(&steps, "target wiki", &["127.0.0.1", "forbidden_networks"]), "bad");
+
+    // A key that the service would not start without; and a token's own folder, which it would not start without either.
+    let (pin, tokens) = (world.path("pin"), world.path("connector-state/tokens"));
+    fs::create_dir(&tokens).unwrap();
+    let key = format!("{whole}\n[key]\npkcs11_module = '/none.so'\ntoken_label = 'dc'\npin_file = '{pin}'\n");
+    world.write("key.toml", &key);
+    let (_, steps) = doctor(&world, "key.toml");
+    assert_eq!(verdict(&steps, "configuration", &["key.pin_file"]), "bad");
+    world.write("pin", "1234");
+    fs::set_permissions(&pin, fs::Permissions::from_mode(0o600)).unwrap();
+    let (_, steps) = doctor(&world, "key.toml");
+    assert_eq!(verdict(&steps, "state directory", &["tokens is no file"]), "bad");
+    world.write("key.toml", &format!("{key}runtime_paths = ['{tokens}']\n"));
+    let (_, steps) = doctor(&world, "key.toml");
+    assert_eq!(verdict(&steps, "key", &["/none.so", "[key]"]), "bad");
+    assert_eq!(verdict(&steps, "state directory", &["0700"]), "good");
+
     world.write("broken.toml", "state_dri = 'x'");
     let (well, steps) = doctor(&world, "broken.toml");
     assert!(!well && steps.len() == 1);

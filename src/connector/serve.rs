@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
-use sluice_connector_agent::{Agent, DnsSettings, Limits, Pieces, serve_status};
+use sluice_connector_agent::{Agent, Contact, DnsSettings, Limits, Pieces, serve_status};
 use sluice_connector_wire::{ALPN_TUNNEL, ConnectorDocument};
 use sluice_node_client::{Judge, Node, Ready};
 use sluice_node_identity::{ConfigEnvelope, Role};
@@ -73,13 +73,15 @@ async fn serve(
         tokio::spawn(serve_status(TcpListener::from_std(listener)?, seen, stop.clone()));
     }
     let Some(node) = node::start(ready, Role::Connector, &stop).await? else { return Ok(()) };
+    let max_stale = own.max_stale;
     let agent = Agent::open_through(pieces(&node, own), way_out)?;
     let judge: Judge = {
         let agent = agent.clone();
         Arc::new(move |envelope| apply(&agent, envelope))
     };
-    let heard = node.clone();
-    about.send_replace(Some((agent.clone(), Arc::new(move || heard.silent_since()))));
+    let told = node.clone();
+    let contact = move || Contact { heard: told.silent_since(), refused: told.refusal(), stale: told.stale(max_stale) };
+    about.send_replace(Some((agent.clone(), Arc::new(contact))));
     // While the last streams end, too: a lock, an order to end one, or a list must reach them.
     let (_on, on) = watch::channel(false);
     tokio::select! {

@@ -32,7 +32,7 @@ use thiserror::Error;
 use tokio::{sync::watch, time::interval};
 
 use crate::{board::Board, ledger::Ledger, places::Places, position::PositionFile};
-pub use status::{About, GatewayHealth, Health, Heard, LegHealth, ListHealth, serve_status};
+pub use status::{About, Contact, GatewayHealth, Health, Heard, LegHealth, ListHealth, serve_status};
 
 pub use crate::link::{BoxedIo, Io, LaneStatus, LinkStatus, Outward, Reaching, TlsWords, TunnelStatus, WayOut};
 pub use crate::resolve::{BadDns, DnsServer, DnsSettings, DnsSuffix, Resolver};

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use house::{GATEWAY, House, PATIENCE, Up, echo};
 use serde_json::Value;
-use sluice_connector_agent::{About, serve_status};
+use sluice_connector_agent::{About, Contact, serve_status};
 use sluice_node_identity::UnixTime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -26,8 +26,11 @@ async fn page(about: About) -> (SocketAddr, watch::Sender<bool>) {
 }
 
 fn about(up: &Up) -> About {
-    let heard = UnixTime(house::now().0 - 3);
-    watch::channel(Some((up.agent.clone(), Arc::new(move || heard) as Arc<_>))).1
+    about_with(up, Contact { heard: UnixTime(house::now().0 - 3), ..Contact::default() })
+}
+
+fn about_with(up: &Up, contact: Contact) -> About {
+    watch::channel(Some((up.agent.clone(), Arc::new(move || contact.clone()) as Arc<_>))).1
 }
 
 /// Status and body of the answer to these bytes.
@@ -136,6 +139,16 @@ async fn c5_health_says_what_is_missing_and_streams_lists_what_runs() {
     let _stream = up.direct("roundup", &target).await.unwrap();
     let streams: Value = serde_json::from_str(&get(address, "/streams").await.1).unwrap();
     assert_eq!((&streams["total"], &streams["streams"][0]["subject"]), (&1.into(), &"user/ada".into()), "{streams}");
+
+    // What control says against it is told, and silence that lasts too long makes it unhealthy.
+    let contact = Contact { heard: UnixTime(9), refused: Some("this node is locked".to_owned()), stale: true };
+    let (silent, _stop) = page(about_with(&up, contact)).await;
+    let (status, health) = get(silent, "/health").await;
+    let health: Value = serde_json::from_str(&health).unwrap();
+    assert_eq!(
+        (status, &health["stale"], &health["control_refuses"]),
+        (503, &true.into(), &"this node is locked".into())
+    );
 
     // Without a tunnel it is not healthy.
     up.stop.send_replace(true);

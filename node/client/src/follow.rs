@@ -64,6 +64,7 @@ pub(crate) async fn document(node: Arc<Inner>, judge: Judge) {
             Ok(Some(_)) => pause.wait().await,
             Err(error) => {
                 log.failed(&error);
+                node.not_heard(&error);
                 pause.wait().await;
                 continue;
             }
@@ -71,6 +72,7 @@ pub(crate) async fn document(node: Arc<Inner>, judge: Judge) {
         log.over();
         pause.reset();
         node.heard();
+        node.let_in();
     }
 }
 
@@ -148,7 +150,10 @@ pub(crate) async fn state(node: Arc<Inner>) {
                 tracing::info!("{gap}");
                 after = 0;
             }
-            Err(error) => log.failed(&error),
+            Err(error) => {
+                log.failed(&error);
+                node.not_heard(&error);
+            }
         }
         pause.wait().await;
     }

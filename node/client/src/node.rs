@@ -84,6 +84,8 @@ pub(crate) struct Inner {
     keys_shown: watch::Sender<u64>,
     root: CertificateDer<'static>,
     contact: Mutex<Contact>,
+    /// Why control does not let the node watch, since it was last heard.
+    refused: Mutex<Option<String>>,
 }
 
 /// When control was last heard of: by the wall clock (it survives restarts) and by one that cannot be set back.
@@ -221,6 +223,12 @@ impl Node {
         self.0.contact().wall
     }
 
+    /// Why control refused the node's last watch, in its words; `None` when it did not.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        self.0.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Whether control has been silent for longer than `max_stale`: then nothing new (session, ticket, enrolment)
     /// may be granted. Setting the clock back does not help.
     #[must_use]
@@ -308,6 +316,7 @@ impl Inner {
             keys_shown: watch::Sender::new(0),
             root,
             contact: Mutex::new(Contact { wall, steady: Instant::now(), written: wall }),
+            refused: Mutex::default(),
             disk,
         };
         match document.map(|document| follow::readable(&inner, &document).map(|()| document)).transpose() {
@@ -367,6 +376,18 @@ impl Inner {
         drop(contact);
         if write && let Err(error) = self.disk.write(CONTACT, &now) {
             tracing::warn!("the time of the last contact is not on disk: {error:#}");
+        }
+    }
+
+    /// A watch works.
+    pub(crate) fn let_in(&self) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// A watch did not come about.
+    pub(crate) fn not_heard(&self, why: &CallError) {
+        if let CallError::Refused { message, .. } = why {
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.clone());
         }
     }
 

@@ -186,9 +186,20 @@ pub(super) async fn running(listen: StatusListen) -> Step {
                 (_, false) => "it has not joined",
                 (None, _) => "it has no allow-list",
                 (Some(list), _) if list.seconds_left == 0 => "its allow-list has ended",
+                _ if health.stale => "control has been silent for longer than control.max_stale_seconds",
                 _ => "it has no tunnel to any gateway",
             };
-            Step::bad(WHAT, format!("runs, but {missing}"), "the other steps say what is in its way")
+            if let Some(why) = &health.control_refuses {
+                let todo = "see this connector in the console; one that is locked must join anew with a fresh code";
+                return Step::bad(WHAT, format!("runs, but {missing}, and control refuses it: {why}"), todo);
+            }
+            let errors = health
+                .gateways
+                .iter()
+                .filter(|gateway| !gateway.up)
+                .filter_map(|gateway| gateway.last_errors.first().map(|why| format!("; {}, {why}", gateway.id)));
+            let errors: String = errors.take(3).collect();
+            Step::bad(WHAT, format!("runs, but {missing}{errors}"), "the other steps say what is in its way")
         }
     }
 }

@@ -8,7 +8,7 @@ use super::seen::Seen;
 /// Answer of `/health`: 200 when `ok`, else 503.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Health {
-    /// Joined, a list that has not ended, and a tunnel to at least one gateway if there is any.
+    /// Joined, a list that has not ended, control not silent for too long, and a tunnel to at least one gateway if there is any.
     pub ok: bool,
     /// Whether it has an identity.
     pub joined: bool,
@@ -20,6 +20,10 @@ pub struct Health {
     pub gateways: Vec<GatewayHealth>,
     /// Seconds since control was last heard of; absent when never.
     pub control_heard_seconds_ago: Option<u64>,
+    /// Why control refuses it, in control's words; it may be locked.
+    pub control_refuses: Option<String>,
+    /// Whether control has been silent for so long that nothing new is opened.
+    pub stale: bool,
     /// Streams that run.
     pub streams: usize,
 }
@@ -44,6 +48,8 @@ pub struct GatewayHealth {
     pub up: bool,
     /// Those that are.
     pub connections: Vec<LegHealth>,
+    /// Why the last attempt or connection of each pair and transport ended, where none has come up since.
+    pub last_errors: Vec<String>,
 }
 
 /// One connection of a tunnel.
@@ -63,6 +69,7 @@ impl Health {
     /// Of a connector; of one that has not joined yet when there is nothing to see.
     pub(super) fn of(seen: Option<&Seen>) -> Self {
         let Some(seen) = seen else { return Self::default() };
+        let heard = seen.contact.heard;
         let gateways: Vec<GatewayHealth> = seen.gateways.iter().map(|id| gateway(seen, id)).collect();
         let tunnelled = gateways.is_empty() || gateways.iter().any(|gateway| gateway.up);
         let list = seen.list.as_ref().map(|list| ListHealth {
@@ -71,12 +78,14 @@ impl Health {
             seconds_left: seen.list_left(),
         });
         Self {
-            ok: seen.list_left() > 0 && tunnelled,
+            ok: seen.list_left() > 0 && tunnelled && !seen.contact.stale,
             joined: true,
             name: Some(seen.name.to_string()),
             list,
             gateways,
-            control_heard_seconds_ago: (seen.heard.0 > 0).then(|| seen.now.since(seen.heard)),
+            control_heard_seconds_ago: (heard.0 > 0).then(|| seen.now.since(heard)),
+            control_refuses: seen.contact.refused.clone(),
+            stale: seen.contact.stale,
             streams: seen.streams,
         }
     }
@@ -92,5 +101,6 @@ fn gateway(seen: &Seen, id: &NodeId) -> GatewayHealth {
             rtt_milliseconds: leg.rtt().map(|rtt| rtt.as_secs_f64() * 1_000.0),
         })
         .collect();
-    GatewayHealth { id: id.clone(), up: !connections.is_empty(), connections }
+    let last_errors = seen.hindered.get(id).cloned().unwrap_or_default();
+    GatewayHealth { id: id.clone(), up: !connections.is_empty(), connections, last_errors }
 }

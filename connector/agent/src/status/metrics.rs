@@ -83,9 +83,9 @@ fn streams(text: &mut Exposition, seen: &Seen) {
 fn rights(text: &mut Exposition, seen: &Seen) {
     text.family("sluice_connector_list_seconds_left", Kind::Gauge, "Until the allow-list ends; 0 without one.")
         .sample(&[], seen.list_left());
-    if seen.heard.0 > 0 {
+    if seen.contact.heard.0 > 0 {
         text.family("sluice_connector_control_silent_seconds", Kind::Gauge, "Since control was last heard of.")
-            .sample(&[], seen.now.since(seen.heard));
+            .sample(&[], seen.now.since(seen.contact.heard));
     }
     let mut spent = text.family("sluice_connector_spent_tokens", Kind::Gauge, "Tokens remembered of each caller.");
     for (caller, count) in &seen.spent {

@@ -36,8 +36,19 @@ const MAX_HEAD: usize = 16 * 1024;
 /// After a failed accept.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// Gives when control was last heard of; 0 when never.
-pub type Heard = Arc<dyn Fn() -> UnixTime + Send + Sync>;
+/// How the connector stands with control.
+#[derive(Clone, Debug, Default)]
+pub struct Contact {
+    /// When control was last heard of; 0 when never.
+    pub heard: UnixTime,
+    /// Why control refuses it, in control's words.
+    pub refused: Option<String>,
+    /// Whether it has been silent for too long to open anything new.
+    pub stale: bool,
+}
+
+/// Gives how the connector stands with control.
+pub type Heard = Arc<dyn Fn() -> Contact + Send + Sync>;
 
 /// Whom the page is about: nobody before the connector has joined.
 pub type About = watch::Receiver<Option<(Agent, Heard)>>;

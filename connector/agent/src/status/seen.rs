@@ -5,18 +5,21 @@ use std::{collections::BTreeMap, fs, sync::Arc};
 use sluice_connector_wire::CheckedList;
 use sluice_node_identity::{NodeId, SpiffeId, UnixTime};
 
-use crate::{Agent, board, ledger::Sums, now};
+use super::Contact;
+use crate::{Agent, TunnelStatus, board, ledger::Sums, now};
 
 /// A joined connector.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) name: SpiffeId,
     pub(super) now: UnixTime,
-    /// When control was last heard of.
-    pub(super) heard: UnixTime,
+    /// How it stands with control.
+    pub(super) contact: Contact,
     pub(super) list: Option<Arc<CheckedList>>,
     pub(super) gateways: Vec<NodeId>,
     pub(super) tunnels: board::Told,
+    /// Why each gateway's last attempts and connections ended.
+    pub(super) hindered: BTreeMap<NodeId, Vec<String>>,
     pub(super) streams: usize,
     pub(super) streams_limit: usize,
     pub(super) sums: Sums,
@@ -26,7 +29,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn of(agent: &Agent, heard: UnixTime) -> Self {
+    pub(super) fn of(agent: &Agent, contact: Contact) -> Self {
         let shared = &agent.shared;
         let gateways: Vec<NodeId> = shared.gateways.borrow().iter().map(|gateway| gateway.id.clone()).collect();
         let gatekeeper = shared.gatekeeper();
@@ -37,9 +40,10 @@ impl Seen {
         Self {
             name: shared.pieces.name.clone(),
             now: now(),
-            heard,
+            contact,
             list,
             tunnels: shared.board.told(&gateways),
+            hindered: agent.tunnels().into_iter().map(hindered).collect(),
             gateways,
             streams,
             streams_limit: shared.pieces.limits.streams,
@@ -53,6 +57,14 @@ impl Seen {
     pub(super) fn list_left(&self) -> u64 {
         self.list.as_ref().map_or(0, |list| list.list().not_after.since(self.now))
     }
+}
+
+fn hindered(tunnel: TunnelStatus) -> (NodeId, Vec<String>) {
+    let errors = tunnel.lanes.into_iter().flat_map(|lane| {
+        let pair = lane.pair;
+        lane.last_error.into_iter().map(move |(transport, why)| format!("{pair} by {transport}: {why}"))
+    });
+    (tunnel.gateway, errors.collect())
 }
 
 /// What the process takes.
