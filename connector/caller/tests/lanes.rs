@@ -177,7 +177,7 @@ async fn c2_gateway_that_falls_silent_is_noticed_and_dialled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c6_leaving_gateway_keeps_its_streams_and_the_one_after_it_is_found() {
+async fn c2_leaving_gateway_keeps_its_streams_and_the_one_after_it_is_found() {
     let gateway = doors::free_port().await;
     let mut site = Site::at(gateway).await;
     let door = doors::tcp(&site.house, &site.server, gateway).await;

@@ -53,7 +53,7 @@ async fn bytes_that_wait_in_the_kernel_have_not_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c1_both_ends_hear_what_passes_and_nothing_after_the_end() {
+async fn both_ends_hear_what_passes_and_nothing_after_the_end() {
     for transport in BOTH {
         let (mut agent, gateway) = pair(transport).await;
         let (near, far) = (gateway.heard(), agent.heard());

@@ -48,7 +48,7 @@ async fn pour(stream: &mut Stream) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c1_readers_that_do_not_read_stall_nobody_else_and_take_bounded_memory() {
+async fn readers_that_do_not_read_stall_nobody_else_and_take_bounded_memory() {
     for transport in BOTH {
         let (mut agent, gateway) = pair(transport).await;
         let mut stalled = Vec::new();
@@ -224,7 +224,7 @@ async fn an_agent_has_one_stream_over_quic_and_no_other_kind() {
 
 /// A gateway that sends on every stream as much as QUIC lets it, whatever credit it was given.
 #[tokio::test(flavor = "multi_thread")]
-async fn c1_a_gateway_that_heeds_no_credit_takes_bounded_memory() {
+async fn a_gateway_that_heeds_no_credit_takes_bounded_memory() {
     let house = House::new();
     let (dialled, accepted) = house.quic(&house.gateway(&[7; 32], Marks::default())).await;
     let _agent = Connection::over_quic(dialled, End::Agent);

@@ -186,7 +186,7 @@ async fn stream(agent: &mut Connection, gateway: &Connection) -> [End; 2] {
 }
 
 #[test]
-fn c1_streams_are_pairs_of_byte_pipes_on_both_transports() {
+fn streams_are_pairs_of_byte_pipes_on_both_transports() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for transport in BOTH {
         let (agent, gateway) = runtime.block_on(pair(transport));

@@ -47,7 +47,7 @@ fn seen(socket: &UdpSocket) -> (Vec<u8>, u8, std::net::SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c1_agents_packets_carry_their_pairs_mark_beside_the_congestion_bits() {
+async fn agents_packets_carry_their_pairs_mark_beside_the_congestion_bits() {
     let house = House::new();
     for pair in ClassPair::ALL {
         let watcher = watcher();
@@ -60,7 +60,7 @@ async fn c1_agents_packets_carry_their_pairs_mark_beside_the_congestion_bits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c1_a_gateways_packets_carry_the_mark_of_each_agent_on_one_socket() {
+async fn a_gateways_packets_carry_the_mark_of_each_agent_on_one_socket() {
     let house = House::new();
     let marks = Marks::default();
     let gateway = house.gateway(&[7; 32], marks.clone());
@@ -179,7 +179,7 @@ async fn handshakes_at_a_time_are_bounded_in_all_and_by_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c1_a_connection_lives_on_at_another_address() {
+async fn c2_a_connection_lives_on_at_another_address() {
     let house = House::new();
     let gateway = house.gateway(&[7; 32], Marks::default());
     let agent = agent(ClassPair::Standard);
@@ -207,7 +207,7 @@ async fn c1_a_connection_lives_on_at_another_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c1_a_restarted_gateway_tells_old_connections_at_once() {
+async fn c2_a_restarted_gateway_tells_old_connections_at_once() {
     for same_key in [true, false] {
         let house = House::new();
         let config = quic::server_config(house.server()).unwrap();

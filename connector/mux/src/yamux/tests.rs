@@ -240,7 +240,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn c1_streams_are_pairs_of_byte_pipes(steps in steps()) {
+    fn streams_are_pairs_of_byte_pipes(steps in steps()) {
         let sides = [Side::new(End::Gateway), agent()];
         let mut world = World { sides, streams: Vec::new() };
         for step in steps {
