@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -214,4 +214,41 @@ async fn c5_target_with_one_dead_address_is_reached_by_its_other_one() {
     let mut stream = up.direct("web", &target).await.unwrap();
     assert_eq!(exchange(&mut stream, b"through").await.unwrap(), b"through");
     drop(filler);
+}
+
+/// Answers with this machine's address once it is let; says how often it was asked.
+async fn held_back() -> (SocketAddr, Arc<AtomicUsize>, Arc<AtomicBool>) {
+    let (asked, let_go) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (count, answers) = (asked.clone(), let_go.clone());
+    let server = double(move |_, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+        answers.load(Ordering::SeqCst).then(|| (ips(&["127.0.0.1"]), 0))
+    });
+    (server.await, asked, let_go)
+}
+
+async fn asked_for(asked: &AtomicUsize) {
+    let asking = async {
+        while asked.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, asking).await.expect("asked in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c5_a_right_that_is_withdrawn_while_the_target_is_dialled_opens_nothing() {
+    let (server, asked, let_go) = held_back().await;
+    let mut house = House::new();
+    house.dns = all_by(&[server]);
+    let target = format!("tcp:web.test:{}", house::echo().await.port());
+    let rules = vec![House::rule("web", &target, &[GATEWAY], &["127.0.0.0/8"])];
+    let up = Up::in_house(house, rules, Limits::default(), Default::default()).await;
+    let withdraw = async {
+        asked_for(&asked).await;
+        up.agent.apply(&up.house.document(up.gateway, 2, Vec::new())).unwrap();
+        let_go.store(true, Ordering::SeqCst);
+    };
+    let (opened, ()) = tokio::join!(up.direct("web", &target), withdraw);
+    assert!(matches!(opened, Err(OpenError::Refused { code, .. }) if code == "not_allowed"));
 }

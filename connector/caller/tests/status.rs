@@ -3,11 +3,20 @@
 
 mod house;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use house::{GATEWAY, House, PATIENCE, Up, echo};
+use house::{CONNECTOR, GATEWAY, House, PATIENCE, Up, echo, evil::Evil};
 use serde_json::Value;
-use sluice_connector_agent::{About, Contact, serve_status};
+use sluice_connector_agent::{About, Contact, Limits, serve_status};
+use sluice_connector_mux::write_frame;
+use sluice_connector_wire::{ALPN_SEALED, NodeVerifier, OpenRequest, sign_stream_token};
 use sluice_node_identity::UnixTime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -164,6 +173,56 @@ async fn c5_health_says_what_is_missing_and_streams_lists_what_runs() {
     let (status, health) = get(address, "/health").await;
     assert_eq!((status, health.contains("\"joined\":false")), (503, true), "{health}");
     assert_eq!(parsed(&get(address, "/metrics").await.1)["sluice_connector_healthy"], 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c5_whoever_gives_up_while_a_target_is_dialled_and_whoever_plays_control_is_counted() {
+    let mut house = House::new();
+    let asked = Arc::new(AtomicBool::new(false));
+    let seen = asked.clone();
+    let silent = house::dns::double(move |_, _| {
+        seen.store(true, Ordering::SeqCst);
+        None
+    });
+    house.dns.servers = vec![silent.await.to_string().parse().unwrap()];
+    let evil = Evil::run(&house).await;
+    let agent = house.agent(Limits::default());
+    let target = "tcp:web.test:80";
+    let rules = vec![House::rule("roundup", target, &[GATEWAY], &["127.0.0.1/32"])];
+    agent.apply(&house.document(evil.address, 1, rules)).unwrap();
+    let (_stop, _running) = house::run_agent(&agent);
+    let contact = Arc::new(Contact::default) as Arc<_>;
+    let (address, _page) = page(watch::channel(Some((agent.clone(), contact))).1).await;
+    let counted = async |code: &str| {
+        let series = format!("sluice_connector_streams_refused_total{{code=\"{code}\"}}");
+        while parsed(&get(address, "/metrics").await.1).get(&series) != Some(&1.0) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let sid = evil.sid(CONNECTOR).await;
+    let claims = house::two::claims(&house, &sid, "roundup", target, 1);
+    let token = sign_stream_token(&claims, &house.gateway_signer()).unwrap();
+    let mut stream = evil.open(CONNECTOR).await;
+    write_frame(&mut stream, &OpenRequest::Direct { token }, PATIENCE).await.unwrap();
+    let dialled = async {
+        while !asked.load(Ordering::SeqCst) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, dialled).await.expect("the name is asked for");
+    drop(stream);
+    timeout(PATIENCE, counted("given_up")).await.expect("counted");
+
+    let mut stream = evil.open(CONNECTOR).await;
+    write_frame(&mut stream, &OpenRequest::Sealed, PATIENCE).await.unwrap();
+    let mut config = (*house.authority.client(&house.gateway)).clone();
+    let verifier = NodeVerifier::new(house.authority.root(), house::connector_name()).unwrap();
+    config.dangerous().set_certificate_verifier(verifier);
+    config.alpn_protocols = vec![ALPN_SEALED.to_vec()];
+    let name = "sealed.test".try_into().unwrap();
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    timeout(PATIENCE, counted("token_not_trusted")).await.expect("counted");
+    drop(tls);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

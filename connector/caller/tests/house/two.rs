@@ -83,18 +83,7 @@ impl Two {
 
     /// What the broken-in gateway would ask for by itself.
     pub(crate) fn claims(&self, resource: &str, target: &str, number: u32) -> StreamClaims {
-        StreamClaims {
-            iss: GATEWAY.to_owned(),
-            aud: CONNECTOR.parse().unwrap(),
-            sub: "user/ada".to_owned(),
-            res: resource.parse().unwrap(),
-            tgt: target.parse().unwrap(),
-            sid: self.sid.clone(),
-            cnf: certificate_hash(&self.house.gateway.cert[0]),
-            iat: now(),
-            exp: now().plus(30),
-            jti: format!("AAAAAAAAAAAAA{number:08}A"),
-        }
+        claims(&self.house, &self.sid, resource, target, number)
     }
 
     /// What the agent answers the broken-in gateway to these claims, signed by its own key.
@@ -125,6 +114,22 @@ impl Two {
         let token = sign_stream_token(claims, signer).unwrap();
         write_frame(&mut stream, &OpenRequest::Direct { token }, PATIENCE).await.unwrap();
         (timeout(PATIENCE, answer(&mut stream)).await.expect("an answer in time"), stream)
+    }
+}
+
+/// Of the broken-in gateway, for a stream in its session `sid`.
+pub(crate) fn claims(house: &House, sid: &str, resource: &str, target: &str, number: u32) -> StreamClaims {
+    StreamClaims {
+        iss: GATEWAY.to_owned(),
+        aud: CONNECTOR.parse().unwrap(),
+        sub: "user/ada".to_owned(),
+        res: resource.parse().unwrap(),
+        tgt: target.parse().unwrap(),
+        sid: sid.to_owned(),
+        cnf: certificate_hash(&house.gateway.cert[0]),
+        iat: now(),
+        exp: now().plus(30),
+        jti: format!("AAAAAAAAAAAAA{number:08}A"),
     }
 }
 
