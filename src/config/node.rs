@@ -16,7 +16,8 @@ pub(crate) struct NodeSection {
     pub(crate) join_code_file: Option<PathBuf>,
     /// Dial this `ip:port` instead of resolving the host in the join code. What is verified stays the same.
     pub(crate) address: Option<SocketAddr>,
-    /// Seconds of control's silence after which nothing new (session, ticket, enrolment) is granted.
+    /// Seconds of control's silence after which nothing new is granted: session, ticket, enrolment, stream of a
+    /// connector.
     pub(crate) max_stale_seconds: u64,
 }
 

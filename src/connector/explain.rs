@@ -109,10 +109,16 @@ pub(super) fn kept_list(config: &ConnectorConfig, now: UnixTime) -> anyhow::Resu
 fn kept_list_once(config: &ConnectorConfig, now: UnixTime) -> anyhow::Result<Result<AllowList, ListRefused>> {
     let Kept { joined, document, .. } = sluice_node_client::kept(&config.state_dir)?;
     anyhow::ensure!(joined.role == Role::Connector, "{} belongs to a {}", config.state_dir.display(), joined.role);
-    let document = document.context("this connector has no document yet; does it run, and reach control?")?;
-    let document = ConnectorDocument::deserialize(&document.document).context("the document on disk is damaged")?;
     let name = node::spiffe(&joined).to_string();
-    let position = sluice_connector_agent::kept_position(&config.state_dir, &name, &joined.policy_thumbprint)?;
+    let (position, used) = sluice_connector_agent::kept(&config.state_dir, &name, &joined.policy_thumbprint)?.unzip();
+    // The agent keeps what it uses beside its number; the node's copy comes later, or never if it dies in between.
+    let document = match used.flatten() {
+        Some(document) => document,
+        None => {
+            let sent = document.context("this connector has no document yet; does it run, and reach control?")?;
+            ConnectorDocument::deserialize(&sent.document).context("the document on disk is damaged")?
+        }
+    };
     let mut keeper = AllowListKeeper::new(joined.tenant, joined.id, joined.policy_thumbprint, position);
     let offered = match keeper.offer(&document.allow_list, now) {
         Err(ListRefused::Expired(ago)) => keeper.offer(&document.allow_list, UnixTime(now.0.saturating_sub(ago))),

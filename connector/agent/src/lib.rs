@@ -25,7 +25,7 @@ use anyhow::Context;
 use ipnetwork::IpNetwork;
 use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
 use sluice_connector_wire::{
-    AllowListKeeper, ConnectorDocument, Gatekeeper, GatewayEndpoint, ListRefused, SPENT_PER_CALLER,
+    AllowListKeeper, ConnectorDocument, Gatekeeper, GatewayEndpoint, ListPosition, ListRefused, SPENT_PER_CALLER,
 };
 use sluice_node_identity::{LiveStreams, NodeId, Principal, Role, SpiffeId, StateView, StreamId, UnixTime};
 use thiserror::Error;
@@ -323,16 +323,17 @@ impl Shared {
     }
 }
 
-/// The stored position of the lists of the connector `name` (a SPIFFE ID), as [`Agent::open`] reads it.
+/// The stored position of the lists of the connector `name` (a SPIFFE ID), as [`Agent::open`] reads it, and the document
+/// it is of; older releases kept none.
 ///
 /// # Errors
 /// When it is there and cannot be read.
-pub fn kept_position(
+pub fn kept(
     state_dir: &Path,
     name: &str,
     policy_thumbprint: &str,
-) -> anyhow::Result<Option<sluice_connector_wire::ListPosition>> {
-    Ok(PositionFile::new(state_dir, name, policy_thumbprint).read()?.map(|(position, _)| position))
+) -> anyhow::Result<Option<(ListPosition, Option<ConnectorDocument>)>> {
+    PositionFile::new(state_dir, name, policy_thumbprint).read()
 }
 
 /// The first of a target's `addresses` that lies in one of `forbidden`. One is enough to refuse the target.
