@@ -161,7 +161,7 @@ async fn c5_health_says_what_is_missing_and_streams_lists_what_runs() {
 
     // Without a tunnel it is not healthy.
     up.stop.send_replace(true);
-    up.server.drop_connector(&house::CONNECTOR.parse().unwrap());
+    up.server.drop_connector(&CONNECTOR.parse().unwrap());
     let down = async {
         while get(address, "/health").await.0 != 503 {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
