@@ -5,13 +5,14 @@ mod tcp;
 mod udp;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use sluice_connector_mux::{Datagrams, PollReset, Stream, read_frame, write_frame};
 use sluice_connector_wire::{Denied, Granted, OpenReply, OpenRequest, Presented, Refusal, StreamKind};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::watch::Receiver,
     time::timeout,
 };
 use tokio_rustls::server::TlsStream;
@@ -19,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use crate::{
     Shared,
     dial::{Reached, dial},
-    ledger::{Asked, CLOSED, Facts},
+    ledger::{Asked, CLOSED, Entry, Facts},
     link::Tunnel,
     now,
     places::Place,
@@ -87,7 +88,7 @@ where
     T: Carrier,
 {
     let limit = shared.pieces.limits.handshake;
-    let mut lists = shared.lists.subscribe();
+    let lists = shared.lists.subscribe();
     let granted = match admit(shared, token, presented) {
         Ok(granted) => granted,
         Err(NotAdmitted::Denied(denied)) => {
@@ -134,9 +135,24 @@ where
         entry.end(&Err(error));
         return Ok(());
     }
+    run(shared, &granted, (target, at), io, entry, lists).await;
+    Ok(())
+}
+
+/// Carries bytes or datagrams between `io` and the target until either ends, or the right to them does.
+async fn run<T>(
+    shared: &Shared,
+    granted: &Granted,
+    (target, at): (Reached, SocketAddr),
+    mut io: T,
+    entry: Entry,
+    mut lists: Receiver<u64>,
+) where
+    T: Carrier,
+{
     let interrupted = async {
         tokio::select! {
-            () = watch::withdrawn(shared, &granted, at, &mut lists) => "no longer allowed",
+            () = watch::withdrawn(shared, granted, at, &mut lists) => "no longer allowed",
             () = entry.killed() => "killed by an administrator",
         }
     };
@@ -161,7 +177,6 @@ where
         }
     };
     entry.end(&ended);
-    Ok(())
 }
 
 /// Many streams are judged at a time: the lock is held for the memory of spent tokens only.
