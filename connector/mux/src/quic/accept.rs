@@ -8,7 +8,10 @@ use std::{
 
 use quinn::{Endpoint, Incoming};
 use rustls::pki_types::CertificateDer;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::{self, JoinSet},
+    time::timeout,
+};
 
 /// What strangers may use.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +46,9 @@ pub struct Accepted {
 pub struct Acceptor {
     endpoint: Endpoint,
     limits: AcceptLimits,
-    running: JoinSet<(IpAddr, Option<Accepted>)>,
+    running: JoinSet<Option<Accepted>>,
+    /// Whose each of them is.
+    places: HashMap<task::Id, IpAddr>,
     by_address: HashMap<IpAddr, usize>,
 }
 
@@ -51,16 +56,17 @@ impl Acceptor {
     /// The endpoint must have a server configuration.
     #[must_use]
     pub fn new(endpoint: Endpoint, limits: AcceptLimits) -> Self {
-        Self { endpoint, limits, running: JoinSet::new(), by_address: HashMap::new() }
+        Self { endpoint, limits, running: JoinSet::new(), places: HashMap::new(), by_address: HashMap::new() }
     }
 
     /// The next connection; `None` when the endpoint was closed. May be cancelled and called again.
     pub async fn next(&mut self) -> Option<Accepted> {
         loop {
             tokio::select! {
-                Some(ended) = self.running.join_next() => {
-                    let Ok((place, accepted)) = ended else { continue };
-                    self.leave(place);
+                Some(ended) = self.running.join_next_with_id() => {
+                    // A handshake that panicked gives its place back as any other.
+                    let (id, accepted) = ended.unwrap_or_else(|error| (error.id(), None));
+                    self.leave(id);
                     if accepted.is_some() {
                         return accepted;
                     }
@@ -85,10 +91,12 @@ impl Acceptor {
         let Ok(connecting) = incoming.accept() else { return };
         *self.by_address.entry(place).or_default() += 1;
         let limit = self.limits.time;
-        self.running.spawn(async move { (place, handshake(connecting, limit).await) });
+        let handshake = self.running.spawn(handshake(connecting, limit));
+        self.places.insert(handshake.id(), place);
     }
 
-    fn leave(&mut self, place: IpAddr) {
+    fn leave(&mut self, handshake: task::Id) {
+        let Some(place) = self.places.remove(&handshake) else { return };
         if let Some(count) = self.by_address.get_mut(&place) {
             *count -= 1;
             if *count == 0 {
@@ -113,5 +121,28 @@ fn place_of(address: IpAddr) -> IpAddr {
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
         v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handshake_that_panics_gives_its_place_back() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let runtime = std::sync::Arc::new(quinn::TokioRuntime);
+        let endpoint = Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime).unwrap();
+        let mut acceptor = Acceptor::new(endpoint.clone(), AcceptLimits::default());
+        let place = IpAddr::from([192, 0, 2, 1]);
+        let broken = acceptor.running.spawn(async { panic!("on purpose") });
+        acceptor.places.insert(broken.id(), place);
+        acceptor.by_address.insert(place, 1);
+        let seen = timeout(Duration::from_millis(500), acceptor.next()).await;
+        assert!(seen.is_err(), "nothing was accepted");
+        assert!(acceptor.by_address.is_empty() && acceptor.places.is_empty());
+        endpoint.close(0_u8.into(), b"");
     }
 }
