@@ -15,6 +15,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{quic::Closing, rest};
 
@@ -34,8 +35,17 @@ struct Counters {
     left: AtomicU64,
     /// The most that was seen.
     acknowledged: AtomicU64,
+    /// Rings when a connection that rests is used again.
+    alarm: Arc<rest::Alarm>,
     /// Asked how many of the bytes that left are not acknowledged yet.
     kernel: Weak<TcpStream>,
+}
+
+impl Counters {
+    fn wrote(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.alarm.written(self.left.fetch_add(bytes, Relaxed) + bytes);
+    }
 }
 
 impl Heard {
@@ -52,6 +62,14 @@ impl Heard {
                 let now = connection.upgrade().map_or(0, |connection| connection.0.stats().udp_rx.bytes);
                 last.received.fetch_max(now, Relaxed).max(now)
             }
+        }
+    }
+
+    /// Bytes handed to the kernel; nothing over QUIC.
+    pub(crate) fn written(&self) -> u64 {
+        match &self.0 {
+            Source::Counted(counters) => counters.left.load(Relaxed),
+            Source::Quic(..) => 0,
         }
     }
 
@@ -90,6 +108,7 @@ fn unacknowledged(tcp: &TcpStream) -> u64 {
 pub struct Metered<T> {
     io: T,
     counters: Arc<Counters>,
+    _resting: Option<AbortOnDropHandle<()>>,
 }
 
 /// A socket that two can hold; one of them only asks about it.
@@ -104,7 +123,7 @@ impl<T> Metered<T> {
 
     fn with(io: T, kernel: Weak<TcpStream>) -> (Self, Heard) {
         let counters = Arc::new(Counters { kernel, ..Counters::default() });
-        (Self { io, counters: counters.clone() }, Heard(Source::Counted(counters)))
+        (Self { io, counters: counters.clone(), _resting: None }, Heard(Source::Counted(counters)))
     }
 }
 
@@ -118,8 +137,9 @@ impl Metered<Shared> {
     pub fn over_tcp(tcp: TcpStream) -> (Self, Heard) {
         let tcp = Arc::new(tcp);
         let kernel = Arc::downgrade(&tcp);
-        let (metered, heard) = Self::with(Shared(tcp), kernel.clone());
-        tokio::spawn(rest::watch(kernel, heard.clone()));
+        let (mut metered, heard) = Self::with(Shared(tcp), kernel.clone());
+        let watching = rest::watch(kernel, heard.clone(), metered.counters.alarm.clone());
+        metered._resting = Some(AbortOnDropHandle::new(tokio::spawn(watching)));
         (metered, heard)
     }
 }
@@ -136,7 +156,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
-        self.counters.left.fetch_add(written as u64, Relaxed);
+        self.counters.wrote(written);
         Poll::Ready(Ok(written))
     }
 
@@ -146,7 +166,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
-        self.counters.left.fetch_add(written as u64, Relaxed);
+        self.counters.wrote(written);
         Poll::Ready(Ok(written))
     }
 

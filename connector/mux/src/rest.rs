@@ -5,10 +5,17 @@
 //! the next copy crawls (at 40 ms and 1 % loss 0.05 to 0.2 Gbit/s instead of 0.25; docs/performance.md). Changing the
 //! algorithm there and back makes BBR start over. Nothing is sent by that, and a line that is in use is left alone.
 
-use std::{io, sync::Weak, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use socket2::SockRef;
-use tokio::{net::TcpStream, time::sleep};
+use tokio::{net::TcpStream, sync::Notify, time::sleep};
 
 use crate::Heard;
 
@@ -24,21 +31,59 @@ const BBR: &[u8] = b"bbr";
 /// One that every kernel has and lets everybody use.
 const ANY_OTHER: &[u8] = b"reno";
 
-/// Starts over after every rest, until the socket is gone.
-pub(crate) async fn watch(tcp: Weak<TcpStream>, heard: Heard) {
+/// Tells when a connection that rests is used again, so that nobody has to look at it meanwhile.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    at: AtomicU64,
+    used: Notify,
+}
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self { at: AtomicU64::new(u64::MAX), used: Notify::new() }
+    }
+}
+
+impl Alarm {
+    /// So many bytes have been written in all.
+    pub(crate) fn written(&self, bytes: u64) {
+        if bytes >= self.at.load(Relaxed) {
+            self.at.store(u64::MAX, Relaxed);
+            self.used.notify_one();
+        }
+    }
+
+    /// Returns when more than a little was written beyond what `written` gives now.
+    async fn used(&self, written: impl Fn() -> u64) {
+        let at = written().saturating_add(LITTLE);
+        self.at.store(at, Relaxed);
+        // Written before the alarm was set, it would ring for nobody.
+        if written() < at {
+            self.used.notified().await;
+        }
+    }
+}
+
+/// Starts over after every rest, for as long as it is polled and the socket lives. A connection that has not been used
+/// yet, or rests, is not looked at.
+pub(crate) async fn watch(tcp: Weak<TcpStream>, heard: Heard, alarm: Arc<Alarm>) {
     let mut rest = Rest::default();
-    while let Some(tcp) = tcp.upgrade() {
-        if !is_bbr(&tcp) {
-            return;
+    loop {
+        alarm.used(|| heard.written()).await;
+        loop {
+            let Some(tcp) = tcp.upgrade().filter(|tcp| is_bbr(tcp)) else { return };
+            if rest.look(heard.left())
+                && let Err(error) = start_over(&tcp)
+            {
+                tracing::warn!(%error, "a tunnel's congestion control could not be started over");
+                return;
+            }
+            drop(tcp);
+            if rest.lasts() {
+                break;
+            }
+            sleep(LOOK).await;
         }
-        if rest.look(heard.left())
-            && let Err(error) = start_over(&tcp)
-        {
-            tracing::warn!(%error, "a tunnel's congestion control could not be started over");
-            return;
-        }
-        drop(tcp);
-        sleep(LOOK).await;
     }
 }
 
@@ -67,11 +112,39 @@ impl Rest {
         self.little = if rests { self.little.saturating_add(1) } else { 0 };
         self.little == LOOKS
     }
+
+    /// It has begun, and nothing was sent since.
+    const fn lasts(&self) -> bool {
+        self.little >= LOOKS
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LITTLE, Rest};
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::{Alarm, LITTLE, Rest};
+
+    #[tokio::test]
+    async fn a_connection_is_looked_at_when_it_is_used_and_not_for_pings() {
+        let alarm = Alarm::default();
+        alarm.written(u64::MAX - 1);
+        for begin in [0, 1000] {
+            let ping = async { alarm.written(begin + LITTLE - 1) };
+            let (still, ()) = tokio::join!(timeout(Duration::from_millis(50), alarm.used(|| begin)), ping);
+            assert!(still.is_err(), "a ping is no use");
+            let copy = async { alarm.written(begin + LITTLE) };
+            let (used, ()) = tokio::join!(timeout(Duration::from_secs(20), alarm.used(|| begin)), copy);
+            used.expect("it is used");
+        }
+        let bytes = std::cell::Cell::new(0);
+        let rushed = alarm.used(|| bytes.replace(LITTLE));
+        timeout(Duration::from_secs(20), rushed).await.expect("used before the alarm was set");
+    }
 
     #[test]
     fn each_rest_starts_over_once_and_use_never() {
