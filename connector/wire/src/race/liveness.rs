@@ -36,6 +36,7 @@ pub struct UnknownPing(pub u64);
 /// One connection's.
 #[derive(Clone, Debug)]
 pub struct Liveness {
+    tick: Duration,
     looked: Duration,
     received: u64,
     /// Up to where bytes that left have counted.
@@ -52,6 +53,7 @@ impl Liveness {
     #[must_use]
     pub const fn new(now: Duration) -> Self {
         Self {
+            tick: TICK,
             looked: now,
             received: 0,
             left: 0,
@@ -63,18 +65,24 @@ impl Liveness {
         }
     }
 
+    /// For a shell that looks every `tick` instead of every [`TICK`]; one that has many connections saves work by it.
+    #[must_use]
+    pub fn looking_every(self, tick: Duration) -> Self {
+        Self { tick, ..self }
+    }
+
     /// Looks again. `received` and `left` count all bytes of the connection's life: those that came, and those of ours
     /// that are known to have gone out.
     pub fn look(&mut self, received: u64, left: u64, now: Duration) -> Pulse {
         // A shell that slept (a stopped process, a suspended machine) has not listened: only time it watched counts.
-        let watched = now.saturating_sub(self.looked).min(TICK * 2);
+        let watched = now.saturating_sub(self.looked).min(self.tick * 2);
         self.looked = now;
         if received != self.received || left >= self.left.saturating_add(MOVING) {
             (self.received, self.left, self.silent) = (received, left, Duration::ZERO);
         } else {
             self.silent += watched;
         }
-        if self.silent + TICK >= SILENCE {
+        if self.silent + self.tick >= SILENCE {
             return Pulse::Dead;
         }
         if now < self.ping_at {
@@ -124,6 +132,19 @@ mod tests {
     /// Looks every tick from `from` until dead, with these counters; gives when.
     fn death(liveness: &mut Liveness, from: u64, received: u64, left: impl Fn(u64) -> u64) -> Option<u64> {
         (from..from + 60_000).step_by(250).find(|at| liveness.look(received, left(*at), ms(*at)) == Pulse::Dead)
+    }
+
+    #[test]
+    fn c2_whoever_looks_less_often_sees_a_death_in_three_seconds_too() {
+        let tick = ms(500);
+        for begin in [0, 1, 250, 499] {
+            let mut liveness = Liveness::new(ms(0)).looking_every(tick);
+            let last = 10_000 + begin;
+            let died =
+                (0..60_000_u64).step_by(500).find(|at| liveness.look(last.min(*at) + 1, 0, ms(*at)) == Pulse::Dead);
+            let silence = died.unwrap() - last;
+            assert!((2_500..=3_000).contains(&silence), "{begin}: {silence}");
+        }
     }
 
     #[test]
