@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
+use sluice_node_reach::in_turns;
 use tokio::{
     net::{TcpStream, lookup_host},
     sync::Semaphore,
@@ -55,7 +56,7 @@ impl Resolver {
 /// Connects to the first of `addresses` that answers before `deadline`.
 pub(crate) async fn connect(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let none = || io::ErrorKind::AddrNotAvailable.into();
-    let tcp = timeout_at(deadline, first(interleaved(addresses), TcpStream::connect)).await?;
+    let tcp = timeout_at(deadline, first(in_turns(addresses, SocketAddr::is_ipv4), TcpStream::connect)).await?;
     let tcp = tcp.map_err(|last| last.unwrap_or_else(none))?;
     tcp.set_nodelay(true)?;
     Ok(tcp)
@@ -90,22 +91,6 @@ where
     }
 }
 
-/// The families in turn, beginning with the one the resolver put first (RFC 8305 §4).
-fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-    let leading = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (first, second): (Vec<SocketAddr>, Vec<SocketAddr>) =
-        addresses.iter().partition(|address| address.is_ipv6() == leading);
-    let mut mixed = Vec::with_capacity(addresses.len());
-    let (mut first, mut second) = (first.into_iter(), second.into_iter());
-    loop {
-        let pair = [first.next(), second.next()];
-        if pair == [None, None] {
-            return mixed;
-        }
-        mixed.extend(pair.into_iter().flatten());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
@@ -113,14 +98,6 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-
-    #[test]
-    fn c3_families_take_turns() {
-        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let (a, b, c, d) = (at("[::1]:1"), at("[::2]:1"), at("[::3]:1"), at("1.1.1.1:1"));
-        assert_eq!(interleaved(&[a, b, c, d]), [a, d, b, c]);
-        assert!(interleaved(&[]).is_empty());
-    }
 
     #[tokio::test]
     async fn c3_a_dead_address_does_not_use_up_the_time() {

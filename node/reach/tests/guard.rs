@@ -235,7 +235,7 @@ proptest! {
     /// Nothing is lost or added; within a family the order stays; no family waits while the other has two turns.
     #[test]
     fn families_take_turns(addresses in vec(any::<IpAddr>(), 0..20)) {
-        let turns = in_turns(&addresses);
+        let turns = in_turns(&addresses, IpAddr::is_ipv4);
         let family = |all: &[IpAddr], four: bool| all.iter().copied().filter(|at| at.is_ipv4() == four).collect::<Vec<_>>();
         for four in [true, false] {
             prop_assert_eq!(family(&turns, four), family(&addresses, four));

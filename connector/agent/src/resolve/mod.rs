@@ -92,7 +92,7 @@ impl Resolver {
             }
             None => by_system(host.to_owned(), room, self.limit).await.map_err(|_| Refusal::Unresolved)?,
         };
-        let mut addresses = in_turns(&found);
+        let mut addresses = in_turns(&found, IpAddr::is_ipv4);
         addresses.truncate(MAX_ADDRESSES);
         if addresses.is_empty() { Err(Refusal::Unresolved) } else { Ok(addresses) }
     }
