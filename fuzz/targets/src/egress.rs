@@ -1,5 +1,7 @@
 //! What web proxies, their scripts and the files beside them say to a connector.
 
+use std::collections::BTreeSet;
+
 use sluice_connector_webproxy::{
     Abilities, Action, Credentials, Handshake, HostRules, Keytab, MAX_HEAD, MAX_SKIPPED, Memory, NtlmAnswer, Password,
     Proxy, Reply, ReplyError, ReplyReader, Target, Way, challenges, ntlm_negotiate, pac_result,
@@ -10,14 +12,40 @@ use crate::codec::{accepted, cuts, lines, text};
 /// Longest line of base64 or quotes that one challenge may make us send, times its own length.
 const GROWTH: usize = 4;
 
-fn credentials() -> Credentials {
+/// Stands between the replies of one attempt.
+const NEXT: u8 = 0x1e;
+
+fn credentials(basic_in_clear: bool) -> Credentials {
     let (domain, user) = Credentials::split_account("CORP\\svc");
-    Credentials { user, domain, password: Password::new("hunter2-of-the-proxy"), basic_in_clear: false }
+    Credentials { user, domain, password: Password::new("hunter2-of-the-proxy"), basic_in_clear }
 }
 
-/// Replies to CONNECT: the same however the bytes come, bounded, and the 407 loop ends whatever is offered; what it
-/// sends is one request.
+/// Replies to CONNECT, one after the other: each the same however the bytes come, and bounded. The 407 loop ends
+/// whatever is offered; what it sends is one request each, Basic only where it may, and never a password that was
+/// refused in a weaker form.
 pub fn proxy_reply(data: &[u8]) {
+    let mut replies = Vec::new();
+    for bytes in data.split(|byte| *byte == NEXT).take(16) {
+        match one_reply(bytes) {
+            Some(reply) => replies.push(reply),
+            None => break,
+        }
+    }
+    if replies.is_empty() {
+        return;
+    }
+    accepted();
+    let target = Target::new("gw.acme.test", 443).unwrap();
+    for abilities in [Abilities::default(), Abilities { ntlm: true, kerberos: true }] {
+        for basic in [false, true] {
+            let proxy = Proxy::read("http://proxy.corp.test:3128").unwrap();
+            let account = Some(credentials(basic));
+            attempt(Handshake::new(proxy, target.clone(), account, abilities, Memory::Nothing), &replies, basic, data);
+        }
+    }
+}
+
+fn one_reply(data: &[u8]) -> Option<Reply> {
     let whole = read(&[data]);
     for cut in cuts(data) {
         let (front, back) = data.split_at(cut);
@@ -26,41 +54,49 @@ pub fn proxy_reply(data: &[u8]) {
         let late = whole.is_err() && matches!(cut_up, Ok(Some(_)));
         assert!(late || cut_up == whole, "cut at {cut}: {cut_up:?} instead of {whole:?}");
     }
-    let Ok(Some(reply)) = whole else { return };
-    accepted();
+    let reply = whole.ok().flatten()?;
     assert!((200..600).contains(&reply.status) && reply.reason.len() <= 100);
     assert!(data.len() <= 2 * (MAX_HEAD + MAX_SKIPPED));
-    let target = Target::new("gw.acme.test", 443).unwrap();
-    for abilities in [Abilities::default(), Abilities { ntlm: true, kerberos: true }] {
-        let proxy = Proxy::read("http://proxy.corp.test:3128").unwrap();
-        let mut shake = Handshake::new(proxy, target.clone(), Some(credentials()), abilities, Memory::Nothing);
-        let mut next = Ok(shake.start([1; 16]));
-        let mut steps = 0;
-        while let Ok(action) = next {
-            steps += 1;
-            assert!(steps < 64, "the loop has no end");
-            next = match action {
-                Action::Open(_) => break,
-                Action::Send { head, .. } => {
-                    one_request(&head, data.len());
-                    shake.replied(&reply, [2; 16])
-                }
-                Action::Token { .. } => shake.token(Ok(vec![3; 40])),
-            };
-        }
+    Some(reply)
+}
+
+/// The last reply is repeated for ever.
+fn attempt(mut shake: Handshake, replies: &[Reply], basic: bool, data: &[u8]) {
+    let mut next = Ok(shake.start([1; 16]));
+    let (mut answers, mut shown) = (replies.iter(), BTreeSet::new());
+    let mut last = answers.next();
+    for step in 0.. {
+        assert!(step < 64, "the loop has no end");
+        let Ok(action) = next else { return };
+        next = match action {
+            Action::Open(_) => return,
+            Action::Send { head, .. } => {
+                shown.extend(one_request(&head, basic, data.len()));
+                assert!(!(shown.contains("Digest") && shown.contains("Basic")), "refused, and shown in a weaker form");
+                let reply = last.unwrap();
+                last = answers.next().or(last);
+                shake.replied(reply, [2; 16])
+            }
+            Action::Token { .. } => shake.token(Ok(vec![3; 40])),
+        };
     }
 }
 
-fn one_request(head: &[u8], from: usize) {
+/// Gives the scheme of the login in it.
+fn one_request(head: &[u8], basic: bool, from: usize) -> Option<String> {
     let mut fields = [httparse::EMPTY_HEADER; 16];
     let mut request = httparse::Request::new(&mut fields);
     let length = request.parse(head).expect("another reader refuses what we send");
     assert_eq!(length, httparse::Status::Complete(head.len()), "more than one request");
     assert!(request.method == Some("CONNECT") && request.path == Some("gw.acme.test:443"));
-    assert!(request.headers.iter().filter(|field| field.name == "Proxy-Authorization").count() <= 1);
+    let mut logins = request.headers.iter().filter(|field| field.name == "Proxy-Authorization");
+    let login = logins.next().map(|field| String::from_utf8_lossy(field.value).into_owned());
+    assert!(logins.next().is_none());
     assert!(head.len() <= 1024 + GROWTH * from, "{} bytes from {from}", head.len());
-    let said = String::from_utf8_lossy(head);
-    assert!(!said.contains("hunter2") && !said.contains("Basic "), "the password in clear: {said}");
+    let scheme = login.and_then(|login| login.split(' ').next().map(str::to_owned));
+    assert!(basic || scheme.as_deref() != Some("Basic"), "the password in clear");
+    assert!(!String::from_utf8_lossy(head).contains("hunter2"), "the password in clear");
+    scheme
 }
 
 fn read(pieces: &[&[u8]]) -> Result<Option<Reply>, ReplyError> {
@@ -156,7 +192,7 @@ pub fn keytab(data: &[u8]) {
 
 /// NTLM challenges: the answer is whole, bounded, and never older than version 2.
 pub fn ntlm(data: &[u8]) {
-    let credentials = credentials();
+    let credentials = credentials(false);
     let answer = NtlmAnswer { credentials: &credentials, workstation: "CONNECTOR", now: 1_700_000_000, random: [5; 8] };
     let Ok(message) = answer.to(data) else { return };
     accepted();

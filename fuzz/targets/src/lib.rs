@@ -19,6 +19,7 @@ mod egress;
 pub mod fixtures;
 mod kernel;
 mod lan;
+mod mux;
 mod names;
 mod pki;
 mod sync;
@@ -27,6 +28,7 @@ mod tunnel;
 mod wallet;
 mod watch;
 mod web;
+mod worker;
 
 // Parsers that their shells keep to themselves, compiled here from the same files: making them public for the sake of
 // fuzzing would widen what the shells promise, and a copy would not be what runs. They are pure but for reading from a
@@ -44,6 +46,15 @@ mod proxy_reader;
 mod proxy_writer;
 #[path = "../../../node/client/src/sse.rs"]
 mod sse;
+#[path = "../../../connector/egress/src/worker/frame.rs"]
+#[allow(dead_code, reason = "only readers and the writer they must agree with are called")]
+mod worker_frame;
+#[path = "../../../connector/mux/src/yamux/mod.rs"]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "only what a peer reaches is called")]
+mod yamux;
+
+// As which end of a connection the session just named speaks.
+use sluice_connector_mux::End;
 #[path = "../../../control/wallet-daemon/src/frame.rs"]
 mod wallet_daemon_frame;
 
@@ -52,6 +63,7 @@ pub use codec::take_accepted;
 pub use egress::{keytab, no_proxy, ntlm, pac, proxy_challenge, proxy_reply};
 pub use kernel::{kernel_message, links};
 pub use lan::{dhcp, dns_answer, dns_query, edge_document, solicitation};
+pub use mux::{datagrams, mux};
 pub use names::{join_code, names, target};
 pub use pki::{certificate, csr, pem_chain};
 pub use sync::{declaration, detail, paging};
@@ -60,6 +72,7 @@ pub use tunnel::{allow_list, jwk, stream_token, tunnel_frame};
 pub use wallet::{wallet_frame, wallet_record};
 pub use watch::{gateway_document, node_api, state_stream, watch};
 pub use web::{cookies, est_request, http_head, sealed, set_cookie};
+pub use worker::worker_frame;
 
 /// A parser with its oracle: its name and what to call with bytes.
 pub type Target = (&'static str, fn(&[u8]));
@@ -69,11 +82,11 @@ pub type Target = (&'static str, fn(&[u8]));
 macro_rules! for_each_target {
     ($each:ident) => {
         $each! {
-            allow_list, assertion, certificate, client_hello, cookies, csr, declaration, detail, dhcp, dns_answer,
+            allow_list, assertion, certificate, client_hello, cookies, csr, datagrams, declaration, detail, dhcp, dns_answer,
             dns_query, edge_document, est_request, gateway_document, http_head, hub_import, join_code, jwk,
-            kernel_message, keytab, links, names, no_proxy, node_api, ntlm, pac, paging, pem_chain, proxy_challenge,
+            kernel_message, keytab, links, mux, names, no_proxy, node_api, ntlm, pac, paging, pem_chain, proxy_challenge,
             proxy_header, proxy_reply, sealed, set_cookie, solicitation, state_stream, stream_token, target,
-            tunnel_frame, wallet_frame, wallet_record, watch
+            tunnel_frame, wallet_frame, wallet_record, watch, worker_frame
         }
     };
 }

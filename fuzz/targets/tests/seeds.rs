@@ -11,6 +11,7 @@ mod seed {
     pub(crate) mod http;
     pub(crate) mod json;
     pub(crate) mod lan;
+    pub(crate) mod mux;
     pub(crate) mod sealed;
     pub(crate) mod signed;
     pub(crate) mod text;
@@ -37,6 +38,7 @@ fn all() -> Vec<Seed> {
     seeds.extend(seed::http::seeds());
     seeds.extend(seed::json::seeds());
     seeds.extend(seed::lan::seeds());
+    seeds.extend(seed::mux::seeds());
     seeds.extend(seed::sealed::seeds());
     seeds.extend(seed::signed::seeds());
     seeds.extend(seed::text::seeds());

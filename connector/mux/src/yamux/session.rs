@@ -426,6 +426,7 @@ impl Session {
             remember(&mut self.driver, waker);
             return;
         }
+        debug_assert!(self.is_sound(), "the accounts of a connection do not agree");
         std::mem::swap(&mut self.out, empty);
         self.generation += 1;
         self.pongs = 0;
@@ -435,6 +436,21 @@ impl Session {
                 slot.wake_writer();
             }
         }
+    }
+
+    /// Whether places and windows that were given out are those that are held.
+    fn is_sound(&self) -> bool {
+        let theirs = self.streams.keys().filter(|id| !self.is_ours(**id)).count();
+        let grown: u64 = self.streams.values().map(|slot| u64::from(slot.window - FIRST_WINDOW)).sum();
+        let bounded = |slot: &Slot| {
+            let held = slot.waiting.len().saturating_add(slot.credit as usize);
+            // What is left of a body that is still arriving is in neither: a window may be opened again before it.
+            held <= 2 * slot.window as usize && slot.window <= STREAM_WINDOW
+        };
+        theirs == self.theirs
+            && self.streams.len() <= 2 * MAX_STREAMS
+            && grown + u64::from(self.reserve) == u64::from(WINDOW_RESERVE)
+            && self.streams.values().all(bounded)
     }
 
     /// The last thing said.

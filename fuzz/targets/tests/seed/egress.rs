@@ -37,6 +37,28 @@ fn replies() -> Vec<Seed> {
                 "Proxy-Authenticate: Digest realm=\"a\\\"\\\\\", nonce=\"\\\"\", qop=auth\r\nContent-Length: 0\r\n\r\n",
             ),
         ),
+        one(
+            "proxy_reply",
+            "good-basic-then-refused",
+            "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n\u{1e}\
+             HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n",
+        ),
+        one(
+            "proxy_reply",
+            "good-digest-then-basic",
+            "HTTP/1.1 407 No\r\nProxy-Authenticate: Digest realm=\"x\", nonce=\"a\", qop=\"auth\"\r\nContent-Length: 0\r\n\r\n\u{1e}\
+             HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n\u{1e}HTTP/1.1 200 OK\r\n\r\n",
+        ),
+        one(
+            "proxy_reply",
+            "good-ticket-refused-with-token",
+            format!(
+                "{}\u{1e}HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate oQcwBaADCgEC\r\nContent-Length: 0\r\n\r\n\u{1e}{}\u{1e}\
+                 HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM TlRMTVNTUAAC\r\nContent-Length: 0\r\n\r\n\u{1e}HTTP/1.1 200 OK\r\n\r\n",
+                refusal("Content-Length: 0\r\n\r\n"),
+                refusal("Content-Length: 0\r\n\r\n")
+            ),
+        ),
         one("proxy_reply", "bad-early", "HTTP/1.1 200 OK\r\n\r\n<html>"),
         one(
             "proxy_reply",
