@@ -26,7 +26,7 @@ pub(crate) struct ConnectorConfig {
     /// Keeps the connector's key in a PKCS#11 token instead of `state_dir`. A key that is in a file already moves with
     /// its next renewal, within a day.
     key: Option<KeySection>,
-    /// Private networks (CIDR) in which gateways may lie; gateways at public addresses need no naming.
+    /// Private networks (CIDR) in which gateways may lie; gateways at public addresses need no naming. Also where the proxies of a `web_proxy.pac_url` may lie besides public and private addresses: loopback and link-local ranges have to be named by themselves.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(crate) gateway_networks: Vec<IpNetwork>,
