@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connector_revoked_while_it_says_hello_gets_no_tunnel() {
+    async fn c4_a_connector_revoked_while_it_says_hello_gets_no_tunnel() {
         let key = aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
         let name = "spiffe://sluice.test/tenant/acme/gateway/dmz-1";
         let signer = TokenSigner::gateway("dmz-1", key.as_ref()).unwrap();

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use sluice_netns_tests::{
     emulator::{Direction, Shape},
@@ -84,6 +84,7 @@ pub fn run(options: &Options) -> Result<Report> {
     }
     let mut report =
         Report { bench: "tunnel".to_owned(), host: Host::here(), rows: bench.samples.into_rows(), ratios: Vec::new() };
+    ensure!(!report.rows.is_empty(), "no case of any system is wanted, or none gave a figure");
     report.ratios = bars::judge(&report, &[CABLE.name, BAD_LINE.name]);
     Ok(report)
 }

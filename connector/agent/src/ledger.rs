@@ -267,7 +267,9 @@ impl Ledger {
         *self.ended().refused.entry(GIVEN_UP).or_default() += 1;
         let Facts { sealed, caller, subject, resource, target, rule, gateway, .. } = facts;
         let kind = if *sealed { "sealed" } else { "direct" };
-        if let Some(unsaid) = self.quiet().may_say(&format!("{kind} streams by {gateway}"), self.began.elapsed()) {
+        if let Some(unsaid) =
+            self.quiet().may_say(&format!("given-up {kind} streams by {gateway}"), self.began.elapsed())
+        {
             tracing::info!(%gateway, kind, caller, subject, %resource, target, rule, code = GIVEN_UP, unsaid, "stream given up while its target was dialled");
         }
     }
@@ -373,7 +375,7 @@ impl Ledger {
     /// Writes what was counted and not said. To be called now and then.
     pub(crate) fn tidy(&self) {
         for (who, unsaid) in self.quiet().tidy(self.began.elapsed()) {
-            tracing::warn!(unsaid, "more {who} were refused than the log holds");
+            tracing::warn!(unsaid, "more {who} did not come about than the log holds");
         }
     }
 

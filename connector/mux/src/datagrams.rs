@@ -119,7 +119,7 @@ async fn write<T: AsyncRead + AsyncWrite>(out: Arc<Queue>, mut stream: WriteHalf
         }
     };
     match ended {
-        Ok(()) => drop(stream.shutdown().await),
+        Ok(()) => drop(timeout(LINGER, stream.shutdown()).await),
         Err(error) => out.end(Some(error.kind())),
     }
 }

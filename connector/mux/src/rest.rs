@@ -70,6 +70,8 @@ pub(crate) async fn watch(tcp: Weak<TcpStream>, heard: Heard, alarm: Arc<Alarm>)
     let mut rest = Rest::default();
     loop {
         alarm.used(|| heard.written()).await;
+        rest.look_again(heard.left());
+        sleep(LOOK).await;
         loop {
             let Some(tcp) = tcp.upgrade().filter(|tcp| is_bbr(tcp)) else { return };
             if rest.look(heard.left())
@@ -113,7 +115,12 @@ impl Rest {
         self.little == LOOKS
     }
 
-    /// It has begun, and nothing was sent since.
+    /// Nobody has looked for a while: what left meanwhile, slowly or not, says nothing of now.
+    const fn look_again(&mut self, left: u64) {
+        self.before = left;
+    }
+
+    /// It has begun, and no use was seen since.
     const fn lasts(&self) -> bool {
         self.little >= LOOKS
     }
@@ -144,6 +151,22 @@ mod tests {
         let bytes = std::cell::Cell::new(0);
         let rushed = alarm.used(|| bytes.replace(LITTLE));
         timeout(Duration::from_secs(20), rushed).await.expect("used before the alarm was set");
+    }
+
+    #[test]
+    fn a_trickle_is_one_rest_however_often_it_is_looked_at() {
+        let (mut rest, mut left) = (Rest::default(), 0);
+        assert!(!rest.look(left) && rest.look(left));
+        for _ in 0..100 {
+            // More than a little, over a long time; then a little.
+            left += 2 * LITTLE;
+            rest.look_again(left);
+            left += LITTLE / 2;
+            assert!(!rest.look(left) && rest.lasts());
+        }
+        rest.look_again(left);
+        assert!(!rest.look(left + 2 * LITTLE) && !rest.lasts(), "a copy is use");
+        assert!(!rest.look(left + 2 * LITTLE) && rest.look(left + 2 * LITTLE), "and its end a new rest");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a peer that has proved itself may send over TCP: frames of many streams, and datagrams in one.
 
-use std::{collections::BTreeMap, task::Waker};
+use std::{collections::BTreeSet, task::Waker};
 
 use sluice_connector_mux::{Datagrams, End, MAX_STREAMS, OUT_LIMIT};
 use tokio::io::AsyncWriteExt;
@@ -19,10 +19,11 @@ const WAITING: usize = 256;
 struct World {
     session: Session,
     input: Input,
-    /// Streams that are held, and how many bytes were read from each.
-    held: BTreeMap<u32, usize>,
-    /// Bytes of bodies that were sent to us.
-    sent: usize,
+    /// Streams that are held.
+    held: BTreeSet<u32>,
+    /// Bytes that came, and those that streams gave.
+    came: usize,
+    given: usize,
 }
 
 /// A script of frames, pieces of frames, and what their reader does meanwhile. After each step the session's accounts
@@ -32,7 +33,7 @@ pub fn mux(script: &[u8]) {
     let Some((first, script)) = script.split_first() else { return };
     let end = if first % 2 == 0 { End::Agent } else { End::Gateway };
     let (session, input) = (Session::new(end), Input::default());
-    let mut world = World { session, input, held: BTreeMap::new(), sent: 0 };
+    let mut world = World { session, input, held: BTreeSet::new(), came: 0, given: 0 };
     let mut rest = script;
     while let Some((step, after)) = rest.split_first() {
         let Some(after) = world.step(*step, after) else { return };
@@ -42,7 +43,7 @@ pub fn mux(script: &[u8]) {
     if world.input.is_whole() {
         accepted();
     }
-    for id in std::mem::take(&mut world.held).into_keys() {
+    for id in std::mem::take(&mut world.held) {
         world.session.forget(id);
         world.spoken();
     }
@@ -53,7 +54,7 @@ impl World {
     fn step<'a>(&mut self, step: u8, script: &'a [u8]) -> Option<&'a [u8]> {
         let (&[which, high, low], rest) = script.split_first_chunk::<3>()?;
         let size = usize::from(u16::from_be_bytes([high, low]));
-        let id = self.held.keys().nth(usize::from(which) % self.held.len().max(1)).copied().unwrap_or(0);
+        let id = self.held.iter().nth(usize::from(which) % self.held.len().max(1)).copied().unwrap_or(0);
         match step % 8 {
             // Any bytes.
             0 => {
@@ -71,11 +72,10 @@ impl World {
                         .concat(),
                 )?;
                 if kind == 0 {
-                    self.sent += length;
                     self.arrive(&vec![7; length])?;
                 }
             }
-            4 => self.held.extend(self.session.open().map(|id| (id, 0))),
+            4 => self.held.extend(self.session.open()),
             5 => match self.session.write(id, &vec![8; size], Waker::noop()) {
                 Write::Bytes(written) => assert!(written > 0 && written <= size),
                 Write::Wait | Write::Finished | Write::Reset | Write::Gone => {}
@@ -84,8 +84,8 @@ impl World {
                 let mut got = 0;
                 let read = self.session.read(id, size, Waker::noop(), |bytes| got += bytes.len());
                 assert!(read == Read::Bytes(got) || got == 0, "{read:?}, and {got} bytes");
-                *self.held.entry(id).or_default() += got;
-                self.held.retain(|id, _| *id != 0);
+                self.given += got;
+                assert!(self.given <= self.came, "{} bytes given of {} that came", self.given, self.came);
             }
             _ if size % 2 == 0 => drop(self.session.finish(id)),
             _ => {
@@ -97,11 +97,12 @@ impl World {
     }
 
     fn arrive(&mut self, bytes: &[u8]) -> Option<()> {
+        self.came += bytes.len();
         self.input.bytes.extend_from_slice(bytes);
         let mut opened = Vec::new();
         let went_on = self.input.hand_over(&mut self.session, &mut opened);
         for id in opened {
-            assert!(self.held.insert(id, 0).is_none(), "a stream was opened twice");
+            assert!(self.held.insert(id), "a stream was opened twice");
         }
         assert!(self.held.len() <= 2 * MAX_STREAMS);
         // A goodbye, or what ends the connection.

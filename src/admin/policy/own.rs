@@ -106,7 +106,10 @@ impl OwnKey {
 
 /// Puts `text` into the file `path`, whole or not at all.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let draft = path.with_extension("new");
+    // Beside it and named after all of it: a customer's own files are near.
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    let draft = PathBuf::from(draft);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     file.write_all(format!("{text}\n").as_bytes())?;
     file.sync_all()?;

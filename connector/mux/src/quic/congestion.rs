@@ -7,7 +7,7 @@
 //!
 //! quinn's BBR lets its window grow without end while an application sends little, so that a burst after an hour of
 //! keystrokes would be all in flight at once, and takes bursts of acknowledgements for speed. Here it never has more in
-//! flight than a little over twice what the path has lately delivered in one round trip.
+//! flight than two and a half times what the path has lately delivered in one round trip.
 
 use std::{
     any::Any,
@@ -88,9 +88,10 @@ impl Delivered {
 }
 
 /// Through how much time deliveries are added up. The least round trip does not know of queues, not even of our own;
-/// but where the path has become longer for good, it would let us starve.
+/// but where the path has become longer for good, it would let us starve: half of what a round trip takes now leaves
+/// room to grow by a quarter each time.
 fn round(rtt: &RttEstimator) -> Duration {
-    rtt.min().max(rtt.get() * 2 / 5)
+    rtt.min().max(rtt.get() / 2)
 }
 
 impl Controller for Chosen {
