@@ -230,7 +230,7 @@ impl Session {
     /// Lets the peer send more once half the window was read; more than before when the reader keeps up.
     fn open_window(&mut self, id: u32) {
         let Some(slot) = self.streams.get_mut(&id) else { return };
-        let held = slot.credit.saturating_add(u32::try_from(slot.waiting.len()).unwrap_or(u32::MAX));
+        let held = slot.held();
         if slot.window.saturating_sub(held) < slot.window / 2 {
             return;
         }
@@ -316,6 +316,7 @@ impl Session {
             return Err(Violation::Frame);
         }
         slot.credit = slot.credit.checked_sub(length).ok_or(Violation::Window)?;
+        slot.arriving += length;
         if length == 0 && header.has(FIN) {
             self.end(stream);
         }
@@ -393,7 +394,7 @@ impl Session {
     /// Part of a body has come. A stream that was given up takes nothing.
     pub(crate) fn deliver(&mut self, id: u32, piece: BytesMut) {
         if let Some(slot) = self.streams.get_mut(&id)
-            && slot.receiving == Receiving::Open
+            && slot.has_come(piece.len())
         {
             slot.waiting.push(piece);
             slot.wake_reader();
@@ -403,7 +404,7 @@ impl Session {
     /// The same, copied: for small ones.
     pub(crate) fn deliver_copy(&mut self, id: u32, piece: &[u8]) {
         if let Some(slot) = self.streams.get_mut(&id)
-            && slot.receiving == Receiving::Open
+            && slot.has_come(piece.len())
         {
             slot.waiting.extend(piece);
             slot.wake_reader();
@@ -442,11 +443,7 @@ impl Session {
     fn is_sound(&self) -> bool {
         let theirs = self.streams.keys().filter(|id| !self.is_ours(**id)).count();
         let grown: u64 = self.streams.values().map(|slot| u64::from(slot.window - FIRST_WINDOW)).sum();
-        let bounded = |slot: &Slot| {
-            let held = slot.waiting.len().saturating_add(slot.credit as usize);
-            // What is left of a body that is still arriving is in neither: a window may be opened again before it.
-            held <= 2 * slot.window as usize && slot.window <= STREAM_WINDOW
-        };
+        let bounded = |slot: &Slot| slot.held() <= slot.window && slot.window <= STREAM_WINDOW;
         theirs == self.theirs
             && self.streams.len() <= 2 * MAX_STREAMS
             && grown + u64::from(self.reserve) == u64::from(WINDOW_RESERVE)
@@ -476,6 +473,10 @@ impl Session {
 
     pub(crate) fn window_of(&self, id: u32) -> u32 {
         self.streams.get(&id).map_or(0, |slot| slot.window)
+    }
+
+    pub(crate) fn held_of(&self, id: u32) -> u32 {
+        self.streams.get(&id).map_or(0, Slot::held)
     }
 
     pub(crate) const fn reserve_left(&self) -> u32 {

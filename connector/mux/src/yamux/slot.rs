@@ -59,6 +59,8 @@ pub(crate) struct Slot {
     pub(crate) send_window: u32,
     /// Bytes that it may still send.
     pub(crate) credit: u32,
+    /// Bytes of a body that were announced and are still arriving.
+    pub(crate) arriving: u32,
     /// What it may have sent and we not read, at most.
     pub(crate) window: u32,
     /// The reader has taken all there was since the window was last opened.
@@ -82,6 +84,7 @@ impl Slot {
             receiving: Receiving::Open,
             send_window,
             credit: window,
+            arriving: 0,
             window,
             drained: false,
             owes_ack,
@@ -92,6 +95,18 @@ impl Slot {
             reader: None,
             writer: None,
         }
+    }
+
+    /// What of the window is taken: by what waits, what still arrives, and what may still be sent.
+    pub(crate) fn held(&self) -> u32 {
+        let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
+        self.credit.saturating_add(self.arriving).saturating_add(waiting)
+    }
+
+    /// Part of a body is here. Whether anybody wants it.
+    pub(crate) fn has_come(&mut self, bytes: usize) -> bool {
+        self.arriving = self.arriving.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.receiving == Receiving::Open
     }
 
     pub(crate) fn wake_reader(&mut self) {

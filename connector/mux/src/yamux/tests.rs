@@ -445,3 +445,15 @@ fn windows_grow_with_readers_that_keep_up_and_only_with_them() {
     }
     assert_eq!(reader.session.reserve_left(), WINDOW_RESERVE);
 }
+
+#[test]
+fn a_body_that_arrives_slowly_counts_against_its_window() {
+    let mut side = agent();
+    let half = FIRST_WINDOW as usize / 2;
+    side.line.extend(Header::new(Kind::Data, SYN, 2, FIRST_WINDOW).encode());
+    side.line.extend(vec![7; half]);
+    side.arrive(usize::MAX).unwrap();
+    assert_eq!(side.read(2, half).0, Read::Bytes(half));
+    // The window is open again, and the other half is still on its way.
+    assert_eq!(side.session.held_of(2), side.session.window_of(2));
+}
