@@ -70,16 +70,30 @@ impl Drop for Running {
     }
 }
 
+/// One that no connection is given by chance before its program listens on it: those come from 32,768 on.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    loop {
+        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+        let port = 15_000 + u16::try_from(random % 15_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 pub(crate) fn wait_for_port(port: u16) {
-    let until = Instant::now() + Duration::from_secs(30);
+    assert!(listens(port, Duration::from_secs(30)), "nothing listens on {port}");
+}
+
+fn listens(port: u16, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < until, "nothing listens on {port}");
+        if Instant::now() > until {
+            return false;
+        }
         thread::sleep(Duration::from_millis(50));
     }
+    true
 }
 
 /// A program that takes it to be some other time. (`faketime` itself would stay beside it, and be ended in its place.)
@@ -129,6 +143,20 @@ impl Squid {
         environment: &[(&str, &Path)],
         off: Option<&str>,
     ) -> Self {
+        // A squid that believes in another time does not always come up.
+        (0..3)
+            .find_map(|_| Self::attempt(&folder, rules, tls, environment, off))
+            .map(|(proxy, running)| Self { proxy, folder, _running: running })
+            .expect("squid listens")
+    }
+
+    fn attempt(
+        folder: &tempfile::TempDir,
+        rules: &str,
+        tls: bool,
+        environment: &[(&str, &Path)],
+        off: Option<&str>,
+    ) -> Option<(Proxy, Running)> {
         let port = free_port();
         let place = folder.path().display().to_string();
         let listen = if tls {
@@ -149,10 +177,10 @@ impl Squid {
         let mut command = dated(off, "/usr/sbin/squid");
         command.args(["-N", "-f"]).arg(file).envs(environment.iter().copied());
         let running = Running::start(&mut command);
-        wait_for_port(port);
         let scheme = if tls { "https" } else { "http" };
         let host = if tls { "localhost" } else { "127.0.0.1" };
-        Self { proxy: Proxy::read(&format!("{scheme}://{host}:{port}")).unwrap(), folder, _running: running }
+        let proxy = Proxy::read(&format!("{scheme}://{host}:{port}")).unwrap();
+        listens(port, Duration::from_secs(20)).then_some((proxy, running))
     }
 }
 
