@@ -1,4 +1,4 @@
-//! What a bench found: rows, ratios and bars, as JSON and as tables (DESIGN §7).
+//! What a bench found: rows, ratios and bars, as JSON and as tables.
 
 use std::{collections::BTreeMap, fmt::Write};
 

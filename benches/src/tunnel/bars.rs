@@ -1,4 +1,4 @@
-//! Which figure is compared with whose, and what it must reach (DESIGN §8).
+//! Which figure is compared with whose, and what it must reach (docs/performance.md, "Bars").
 
 use super::{
     cases::{Case, OPEN_P50, OPENS_PER_CPU, P99, THROUGHPUT},

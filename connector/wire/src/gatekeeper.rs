@@ -1,4 +1,4 @@
-//! The connector's whole decision about one stream, in the order of CONTRACTS "Stream token".
+//! The connector's whole decision about one stream.
 //!
 //! Three steps, so that an agent can judge many tokens at a time: [`Examiner::examine`] checks the signature against a
 //! snapshot, [`Gatekeeper::spend`] is the only step that needs the one memory of spent tokens, [`Spent::grant`] asks
