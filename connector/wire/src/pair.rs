@@ -1,5 +1,5 @@
 //! Pairs of traffic classes: each pair has a connection of its own in a tunnel, so that a desktop never queues behind
-//! a copy (CONTRACTS "Tunnel").
+//! a copy.
 
 use std::{fmt, str::FromStr};
 

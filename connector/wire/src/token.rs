@@ -1,4 +1,4 @@
-//! Stream tokens: one signed, single-use right to one stream (CONTRACTS "Stream token"; RFC 7515, RFC 7519).
+//! Stream tokens: one signed, single-use right to one stream (RFC 7515, RFC 7519).
 
 use std::{fmt, str::FromStr};
 

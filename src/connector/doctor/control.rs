@@ -27,7 +27,7 @@ use super::{
 };
 use crate::config::connector::ConnectorConfig;
 
-/// A stream token may be this much younger or older than its check, seconds (CONTRACTS "Stream token").
+/// A stream token may be this much younger or older than its check, seconds.
 const LEEWAY: u64 = 30;
 /// A difference that is worth a word.
 const WORTH_A_WORD: u64 = 5;
